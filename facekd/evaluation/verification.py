@@ -1,0 +1,209 @@
+"""1:1 face verification by the published 10-fold protocol (LFW View 2 and the .bin sets that follow it).
+
+Conventions, used everywhere in this package:
+
+- an image's embedding is L2norm(f(x) + f(flip(x))), the sum taken on the raw features;
+- a pair's distance d is the squared L2 distance of its two embeddings, 0 to 4; its score is their cosine, 1 - d / 2;
+- a pair is accepted as the same person if d < t, strictly; in cosine: score > threshold_cos = 1 - t / 2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from facekd.errors import FacekdError, UsageError
+from facekd.evaluation.roc import RocCurve, area_under_curve, equal_error_rate, operating_point, roc_curve
+
+THRESHOLDS = np.arange(0, 4, 0.01)
+"""The squared distances among which a fold's threshold is chosen: the published grid of 400."""
+
+FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+"""False accept rates reported where the set has the impostor pairs to measure them."""
+
+
+@dataclass(frozen=True)
+class VerificationResult:
+    """What a model reached on a set of pairs.
+
+    Attributes:
+        accuracy: mean of the folds' accuracies, 0 to 1.
+        std: their standard deviation (ddof 0).
+        fold_accuracies: float64 [folds].
+        fold_thresholds: float64 [folds], the squared distance each fold was judged with, chosen on the other folds.
+        tar_at_far: FAR -> share of genuine pairs accepted at the loosest threshold whose FAR does not exceed it.
+            A step search over the whole set, not an interpolation: every figure is a point that was measured.
+        threshold_cos: FAR -> that threshold as a cosine (accept if the cosine is greater).
+        threshold_distance: FAR -> the same threshold as a squared distance (accept if the distance is smaller).
+        unsupported_fars: the FARs below 1 / impostor pairs: the set is too small to measure them.
+        eer: the rate at which false accepts equal false rejects, 0 to 1.
+        auc: area under the ROC curve.
+        distances: float64 [pairs], each pair's squared distance.
+        issame: bool [pairs].
+        name: the set's name, where known.
+        seconds: time taken to embed and compare, where measured.
+        images_embedded: distinct images that went through the model (flips not counted), where known.
+    """
+
+    accuracy: float
+    std: float
+    fold_accuracies: np.ndarray
+    fold_thresholds: np.ndarray
+    tar_at_far: dict[float, float]
+    threshold_cos: dict[float, float]
+    threshold_distance: dict[float, float]
+    unsupported_fars: tuple[float, ...]
+    eer: float
+    auc: float
+    distances: np.ndarray = field(repr=False)
+    issame: np.ndarray = field(repr=False)
+    name: str | None = None
+    seconds: float | None = None
+    images_embedded: int | None = None
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.issame)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Each pair's cosine, float64 [pairs]."""
+        return 1 - self.distances / 2
+
+    def roc(self) -> RocCurve:
+        """The whole ROC curve of this result."""
+        return roc_curve(self.distances, self.issame)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result without its scores, as plain types for JSON; FARs become keys such as "1e-3"."""
+        return {
+            "set": self.name,
+            "pairs": self.pairs,
+            "genuine": int(self.issame.sum()),
+            "impostor": int((~self.issame).sum()),
+            "accuracy": self.accuracy,
+            "std": self.std,
+            "fold_accuracies": self.fold_accuracies.tolist(),
+            "fold_thresholds_distance": self.fold_thresholds.tolist(),
+            "tar_at_far": {far_name(far): tar for far, tar in self.tar_at_far.items()},
+            "threshold_cos": {far_name(far): value for far, value in self.threshold_cos.items()},
+            "threshold_distance": {far_name(far): value for far, value in self.threshold_distance.items()},
+            "unsupported_fars": [far_name(far) for far in self.unsupported_fars],
+            "eer": self.eer,
+            "auc": self.auc,
+            "seconds": self.seconds,
+            "images_embedded": self.images_embedded,
+        }
+
+
+def verify_pairs(
+    embeddings: np.ndarray,
+    issame: np.ndarray,
+    *,
+    folds: int = 10,
+    fars: Sequence[float] = FARS,
+    name: str | None = None,
+) -> VerificationResult:
+    """Judges pairs of embeddings by the 10-fold protocol.
+
+    Args:
+        embeddings: float [2n, e], raw, flips already summed; pair i is rows 2i and 2i + 1. They are normalised here.
+        issame: bool [n].
+        folds: contiguous folds in the order of the pairs, as scikit-learn's KFold(folds, shuffle=False).
+        fars: false accept rates to report the true accept rate at.
+        name: the set's name, for the result and the errors.
+
+    Raises:
+        UsageError: a FAR that is not between 0 and 1.
+        FacekdError: shapes that do not fit, fewer pairs than folds, pairs of one kind only, an embedding that is
+            not finite or has no direction.
+    """
+    issame = np.asarray(issame, dtype=bool)
+    if wrong := [far for far in fars if not 0 < far < 1]:
+        raise UsageError(f"far {wrong[0]} is not a rate: give values between 0 and 1, such as 1e-3")
+    label = f"{name}: " if name else ""
+    if np.ndim(embeddings) != 2 or len(embeddings) != 2 * len(issame):
+        raise FacekdError(
+            f"{label}{len(issame)} pairs need embeddings of shape [{2 * len(issame)}, e]: got {np.shape(embeddings)}"
+        )
+    if folds < 2 or len(issame) < folds:
+        raise FacekdError(f"{label}{len(issame)} pairs cannot be cut into {folds} folds: give at least as many pairs")
+    if issame.all() or not issame.any():
+        kind = "genuine" if issame.all() else "impostor"
+        raise FacekdError(f"{label}all {len(issame)} pairs are {kind}: verification needs both kinds")
+    distances = pair_distances(embeddings, label=label)
+    fold_accuracies, fold_thresholds = k_fold_accuracy(distances, issame, folds=folds)
+
+    impostors = np.sort(distances[~issame])
+    genuine = distances[issame]
+    supported = [far for far in fars if far * len(impostors) >= 1 - 1e-9]
+    limits = {far: operating_point(impostors, far) for far in supported}
+    curve = roc_curve(distances, issame)
+    return VerificationResult(
+        accuracy=float(fold_accuracies.mean()),
+        std=float(fold_accuracies.std()),
+        fold_accuracies=fold_accuracies,
+        fold_thresholds=fold_thresholds,
+        tar_at_far={far: float((genuine < limit).mean()) for far, limit in limits.items()},
+        threshold_cos={far: 1 - limit / 2 for far, limit in limits.items()},
+        threshold_distance=limits,
+        unsupported_fars=tuple(far for far in fars if far not in limits),
+        eer=equal_error_rate(curve),
+        auc=area_under_curve(curve),
+        distances=distances,
+        issame=issame,
+        name=name,
+    )
+
+
+def pair_distances(embeddings: np.ndarray, *, label: str = "") -> np.ndarray:
+    """Squared L2 distances, float64 [n], of the normalised rows 2i and 2i + 1 of `embeddings` [2n, e].
+
+    Raises:
+        FacekdError: a row is not finite or is zero; the row is named, with `label` in front.
+    """
+    embeddings = np.asarray(embeddings, dtype=np.float64)
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if len(bad):
+        value = "zero" if norms[bad[0], 0] == 0 else "not finite (NaN or infinite)"
+        raise FacekdError(
+            f"{label}{len(bad)} of {len(embeddings)} embeddings have no direction: that of image {bad[0]} is {value}; "
+            "check the model and its input spec"
+        )
+    unit = embeddings / norms
+    difference = unit[0::2] - unit[1::2]
+    return np.einsum("ij,ij->i", difference, difference)
+
+
+def k_fold_accuracy(distances: np.ndarray, issame: np.ndarray, *, folds: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Each fold's accuracy [folds] and the threshold [folds] it was judged with, chosen on the other folds.
+
+    The threshold is the first of THRESHOLDS with the highest accuracy over the other folds. Counting is exact and
+    O(pairs): a pair is accepted by every threshold greater than its distance, so a histogram of first accepting
+    thresholds, accumulated, gives the accepted pairs of every threshold at once.
+    """
+    pairs = len(distances)
+    # scikit-learn's KFold: the first `pairs % folds` folds hold one pair more.
+    sizes = np.full(folds, pairs // folds)
+    sizes[: pairs % folds] += 1
+    fold = np.repeat(np.arange(folds), sizes)
+    bins = len(THRESHOLDS) + 1
+    first_accepting = np.searchsorted(THRESHOLDS, distances, side="right")
+
+    def accepted(which: np.ndarray) -> np.ndarray:
+        cells = np.bincount(fold[which] * bins + first_accepting[which], minlength=folds * bins)
+        return cells.reshape(folds, bins).cumsum(axis=1)[:, :-1]
+
+    impostors = np.bincount(fold[~issame], minlength=folds)
+    correct = accepted(issame) + impostors[:, None] - accepted(~issame)
+    chosen = (correct.sum(axis=0) - correct).argmax(axis=1)
+    return correct[np.arange(folds), chosen] / sizes, THRESHOLDS[chosen]
+
+
+def far_name(far: float) -> str:
+    """A rate as people write it: 0.001 -> "1e-3", 0.05 -> "5e-2"."""
+    mantissa, exponent = f"{far:.6e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
