@@ -1,0 +1,256 @@
+"""A bundle: a model as a folder of weights (safetensors), a card (JSON) and a README, loaded strictly."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from facekd.errors import FacekdError, UsageError
+from facekd.models.card import (
+    CARD_FILE,
+    HEAD_FILE,
+    WEIGHTS_FILE,
+    Architecture,
+    Card,
+    HeadCard,
+    Metric,
+    Threshold,
+    describe,
+    file_sha256,
+    read_card,
+)
+from facekd.models.readme import write_readme
+from facekd.models.registry import create_model
+
+__all__ = [
+    "Architecture",
+    "Bundle",
+    "Card",
+    "HeadCard",
+    "Metric",
+    "Threshold",
+    "describe",
+    "load_bundle",
+    "load_strictly",
+    "load_teacher",
+    "read_card",
+    "save_bundle",
+]
+
+
+@dataclass
+class Bundle:
+    """A model with its card.
+
+    Attributes:
+        model: in eval mode, float32, on the CPU.
+        card: its facts.
+        head_centres: class centres [n, e] of the head it was trained with, if they were kept.
+        path: the folder it was loaded from.
+    """
+
+    model: nn.Module
+    card: Card
+    head_centres: torch.Tensor | None
+    path: Path
+
+    @torch.no_grad()
+    def embed(self, images: torch.Tensor, *, flip: bool = False) -> torch.Tensor:
+        """uint8 RGB images [b, 3, h, w] -> raw float32 embeddings [b, e]; with `flip`, plus the mirrored images'.
+
+        Raises:
+            UsageError: the images are not uint8 RGB of the card's size.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.card.input.size):
+            height, width = self.card.input.size
+            raise UsageError(
+                f"{self.card.name}: images are {images.dtype} {list(images.shape)}, not uint8 [b, 3, {height}, {width}]"
+            )
+        parameter = next(self.model.parameters())
+        x = self.card.input.normalise(images.to(parameter.device))
+        embeddings = self.model(x)
+        if flip:
+            embeddings = embeddings + self.model(x.flip(3))
+        return embeddings.float()
+
+
+def save_bundle(
+    path: str | Path,
+    model: nn.Module,
+    card: Card,
+    *,
+    head_centres: torch.Tensor | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a bundle at `path`, whole or not at all: a temporary folder beside it, synced, then renamed.
+
+    Args:
+        head_centres: [n, e]; the card's `head` must then describe the head.
+        overwrite: replace a bundle that is already there. Anything else in the way is never replaced.
+
+    Raises:
+        UsageError: something is at `path` already, or centres and card do not fit.
+        FacekdError: the folder cannot be written.
+    """
+    path = Path(path)
+    if (head_centres is None) != (card.head is None):
+        raise UsageError("a bundle's head centres and its card's head go together: give both or neither")
+    if head_centres is not None and card.head is not None:
+        expected = (card.head.num_identities, card.embedding_width)
+        if tuple(head_centres.shape) != expected:
+            raise UsageError(f"head centres are {tuple(head_centres.shape)}, the card says {expected}")
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper would put its prefix into every key
+    with new_folder(path, overwrite=overwrite) as folder:
+        save_file(_plain(model.state_dict()), folder / WEIGHTS_FILE)
+        card = card.model_copy(update={"sha256": file_sha256(folder / WEIGHTS_FILE)})
+        if head_centres is not None and card.head is not None:
+            save_file(_plain({"centres": head_centres}), folder / HEAD_FILE)
+            card = card.model_copy(
+                update={"head": card.head.model_copy(update={"sha256": file_sha256(folder / HEAD_FILE)})}
+            )
+        (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_readme(folder / "README.md", card)
+    return path
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Loads a bundle strictly: the card checked, the weights' hash compared, every key and shape matched.
+
+    Raises:
+        UsageError: `path` is not a bundle, or its architecture is unknown here.
+        FacekdError: it is corrupt, was changed after it was written, or is of a newer schema.
+    """
+    path = Path(path)
+    card = read_card(path)
+    state = _read_weights(path / WEIGHTS_FILE, card.sha256)
+    model = create_model(card.architecture.name, **card.architecture.arguments)
+    load_strictly(model, state, source=path / WEIGHTS_FILE)
+    if getattr(model, "embedding_width", None) != card.embedding_width:
+        raise FacekdError(
+            f"{path}: the card says embedding width {card.embedding_width}, its architecture "
+            f"{card.architecture.name} gives {getattr(model, 'embedding_width', None)}"
+        )
+    centres = None
+    if card.head is not None:
+        head_state = _read_weights(path / HEAD_FILE, card.head.sha256)
+        expected = (card.head.num_identities, card.embedding_width)
+        if set(head_state) != {"centres"} or tuple(head_state["centres"].shape) != expected:
+            shapes = {key: list(value.shape) for key, value in head_state.items()}
+            raise FacekdError(f"{path / HEAD_FILE} holds {shapes}, not centres of {list(expected)}")
+        centres = head_state["centres"].float()
+    return Bundle(model=model.eval(), card=card, head_centres=centres, path=path)
+
+
+def load_teacher(path: str | Path) -> Bundle:
+    """`load_bundle` for a teacher.
+
+    Raises:
+        UsageError: the bundle at `path` is a student's.
+    """
+    card = read_card(path)
+    if card.kind != "teacher":
+        raise UsageError(
+            f"{path} is a {card.kind}'s bundle ({card.architecture.name}), not a teacher's; train one with "
+            "`facekd train` or bring one in with `facekd models import`"
+        )
+    return load_bundle(path)
+
+
+def load_strictly(model: nn.Module, state: dict[str, torch.Tensor], *, source: Path) -> None:
+    """Copies `state` into `model`, floating-point values as float32.
+
+    Raises:
+        FacekdError: keys are missing or unexpected, or a shape differs; names the first few.
+    """
+    own = model.state_dict()
+    problems = []
+    for what, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            problems.append(f"{what} {', '.join(sorted(keys)[:3])}{more}")
+    for key in sorted(own.keys() & state.keys()):
+        if own[key].shape != state[key].shape:
+            problems.append(f"{key} is {list(state[key].shape)} instead of {list(own[key].shape)}")
+            break
+    if problems:
+        raise FacekdError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}")
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=True
+    )
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder that becomes the bundle `path` when the block ends well, and vanishes when it does not."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if not (path / CARD_FILE).is_file():
+            raise UsageError(f"{path} exists and is not a bundle; choose another place")
+        if not overwrite:
+            raise UsageError(f"{path} already holds a bundle; choose another place, or overwrite it (--overwrite)")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise FacekdError(f"cannot write a bundle at {path}: {error.strerror or error}") from error
+    try:
+        yield folder
+        folder.chmod(0o755)  # mkdtemp's own is private to the user
+        for file in folder.iterdir():
+            _sync(file)
+        _replace(folder, path)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise FacekdError(f"cannot write a bundle at {path}: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(folder: Path, path: Path) -> None:
+    """Puts `folder` in the place of `path`; a full folder cannot be renamed over, so the old one steps aside first."""
+    if not path.exists() or not any(path.iterdir()):
+        folder.replace(path)
+        return
+    old = folder.with_name(folder.name + ".old")
+    path.replace(old)
+    try:
+        folder.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Detached, contiguous copies on the CPU: safetensors refuses tensors that share memory."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+
+
+def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:
+    if not file.is_file():
+        raise FacekdError(f"{file} is missing: the bundle is incomplete; restore it from its source")
+    found = file_sha256(file)
+    if found != sha256:
+        raise FacekdError(
+            f"{file} is not what its card describes: sha256 {found[:12]}..., the card says {sha256[:12] or 'nothing'}...; "
+            "it was changed or damaged, restore the bundle from its source"
+        )
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise FacekdError(f"{file} is not a safetensors file ({error})") from error

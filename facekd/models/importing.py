@@ -1,0 +1,258 @@
+"""Teachers trained elsewhere, made into bundles: the shared Swin teacher and arcface_torch's ViT checkpoints."""
+
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from facekd.errors import FacekdError, UsageError
+from facekd.input_spec import InputSpec
+from facekd.models.bundle import load_strictly, save_bundle
+from facekd.models.card import HeadCard, Metric, describe
+from facekd.models.registry import create_model
+from facekd.models.transformer import TransformerTeacher
+
+# timm class path in a description -> the registered teacher that builds it.
+_BODIES = {
+    "timm.models.swin_transformer.SwinTransformer": "swin_teacher",
+    "timm.models.vision_transformer.VisionTransformer": "vit_teacher",
+}
+
+
+def import_teacher(
+    weights: str | Path,
+    out: str | Path,
+    *,
+    description: str | Path | None = None,
+    layout: str | None = None,
+    head_scale: float | None = None,
+    head_margin: float | None = None,
+    labels: str | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Reads a teacher's weights strictly and writes them as a teacher bundle in float32.
+
+    Args:
+        weights: a .safetensors file, or a PyTorch state dict (read with weights_only).
+        out: the bundle's folder.
+        description: a JSON file like swin_teacher.json: body class and arguments, input, centres.
+        layout: a name of `LAYOUTS` instead of a description: the structure is then read off the weights' shapes.
+        head_scale: s of the centres' head; default: what the description says.
+        head_margin: its cosine margin; default: what the description says.
+        labels: fingerprint of the data whose label order the centres have.
+        name: the bundle's name; default: the weights file's.
+        overwrite: replace a bundle at `out`.
+
+    Raises:
+        UsageError: a path, description or layout is not valid.
+        FacekdError: the weights do not fit.
+    """
+    weights = Path(weights)
+    if (description is None) == (layout is None):
+        raise UsageError(f"give either a description or a layout (valid: {', '.join(LAYOUTS)})")
+    if layout is not None and layout not in LAYOUTS:
+        raise UsageError(f"unknown layout {layout!r}; valid: {', '.join(LAYOUTS)}")
+    facts = _read_description(Path(description)) if description is not None else {}
+    state = read_state(weights)
+    centres = _take_centres(state, facts, weights)
+    if layout is not None:
+        architecture, arguments, state = LAYOUTS[layout](state, weights)
+    else:
+        architecture, arguments = _architecture(facts, state, Path(str(description)))
+    model = create_model(architecture, **arguments)
+    load_strictly(model, state, source=weights)
+    if not isinstance(model, TransformerTeacher):
+        raise UsageError(f"{architecture} is not a teacher")
+    head = None
+    if centres is not None:
+        scale, margin = _head_numbers(facts, head_scale, head_margin)
+        head = HeadCard(
+            name="cosface", arguments={"margin": margin, "scale": scale}, num_identities=len(centres), labels=labels
+        )
+    card = describe(
+        model,
+        kind="teacher",
+        name=name or weights.stem,
+        architecture=architecture,
+        arguments=arguments,
+        input_spec=_input_spec(facts, model),
+        training={"data": {"name": "see notes"}, "imported_from": weights.name},
+        metrics=_metrics(facts),
+        head=head,
+        notes=_notes(facts, layout),
+    )
+    return save_bundle(out, model, card, head_centres=centres, overwrite=overwrite)
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict from a safetensors file or a PyTorch one; the latter never runs code from the file.
+
+    Raises:
+        UsageError: there is no such file.
+        FacekdError: it is neither, or holds something other than tensors.
+    """
+    if not path.is_file():
+        raise UsageError(f"no weights at {path}: give a .safetensors or a PyTorch state dict file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FacekdError(f"{path} is not a readable weights file ({reason})") from error
+    # arcface_torch's resumable checkpoints keep the backbone beside the optimiser.
+    if isinstance(state, dict) and "state_dict_backbone" in state:
+        state = state["state_dict_backbone"]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise FacekdError(f"{path} does not hold a state dict (names to tensors) but {type(state).__name__}")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def arcface_vit_layout(
+    state: dict[str, torch.Tensor], source: Path
+) -> tuple[str, dict[str, Any], dict[str, torch.Tensor]]:
+    """arcface_torch's ViT: no class token, 8 heads, ReLU6 MLP, head Flatten, Linear, BN, Linear, BN.
+
+    The structure is read off the shapes; the keys become `vit_teacher`'s: `feature.<k>` is the neck without its
+    leading Flatten, all else is the body as timm names it. `mask_token` serves masked training only and is dropped.
+
+    Returns:
+        architecture name, its arguments, and the renamed state dict.
+
+    Raises:
+        FacekdError: the weights have another layout.
+    """
+    needed = (
+        "patch_embed.proj.weight",
+        "pos_embed",
+        "blocks.0.attn.qkv.weight",
+        "blocks.0.mlp.fc1.weight",
+        "feature.2.weight",
+    )
+    missing = [key for key in needed if key not in state]
+    if missing:
+        raise FacekdError(
+            f"{source} is not an arcface_torch ViT checkpoint: it has no {missing[0]}; its keys begin with "
+            f"{', '.join(list(state)[:3])}"
+        )
+    if "blocks.0.norm1.bn.weight" in state:
+        raise FacekdError(
+            f"{source} normalises tokens by batch norm; only arcface_torch's LayerNorm ViTs are supported"
+        )
+    width, _, patch, _ = state["patch_embed.proj.weight"].shape
+    tokens, image = state["pos_embed"].shape[1], 112
+    if (image // patch) ** 2 != tokens:
+        raise FacekdError(f"{source}: patch {patch} gives {(image // patch) ** 2} tokens at 112x112, not {tokens}")
+    depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
+    arguments = {
+        "img_size": image,
+        "patch_size": patch,
+        "embed_dim": width,
+        "depth": depth,
+        "num_heads": 8,
+        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
+        "mlp_activation": "relu6",
+        "norm_eps": 1e-5,
+        "embedding_width": state["feature.2.weight"].shape[0],
+        "neck": "arcface_vit",
+    }
+    renamed = {}
+    for key, value in state.items():
+        if key == "mask_token":
+            continue
+        match = re.fullmatch(r"feature\.(\d+)\.(.+)", key)
+        renamed[f"neck.{int(match[1]) + 1}.{match[2]}" if match else f"body.{key}"] = value
+    return "vit_teacher", arguments, renamed
+
+
+# name -> function(state, source) that gives the architecture, its arguments and the renamed state.
+LAYOUTS: dict[str, Callable[[dict[str, torch.Tensor], Path], tuple[str, dict[str, Any], dict[str, torch.Tensor]]]] = {
+    "arcface-vit": arcface_vit_layout
+}
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"no description at {path}: give the .json that came with the weights")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path} is not valid JSON ({error})") from error
+    body = facts.get("body") if isinstance(facts, dict) else None
+    if not isinstance(body, dict) or not isinstance(body.get("arguments"), dict):
+        raise UsageError(f"{path} does not describe a teacher: it needs body.class and body.arguments")
+    if body.get("class") not in _BODIES:
+        raise UsageError(f"{path}: body.class {body.get('class')!r} is unknown; valid: {', '.join(_BODIES)}")
+    return facts
+
+
+def _architecture(facts: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> tuple[str, dict[str, Any]]:
+    arguments = dict(facts["body"]["arguments"])
+    for key, value in (("num_classes", 0), ("global_pool", "")):
+        if arguments.pop(key, value) != value:
+            raise UsageError(f"{path}: body.arguments.{key} must be {value!r}, so that the body yields its token grid")
+    neck = state.get("neck.1.weight")
+    if neck is None:
+        raise FacekdError(f"the weights are not a teacher's: there is no neck.1.weight, which {path} describes")
+    arguments["embedding_width"] = neck.shape[0]
+    return _BODIES[facts["body"]["class"]], arguments
+
+
+def _take_centres(state: dict[str, torch.Tensor], facts: dict[str, Any], source: Path) -> torch.Tensor | None:
+    centres = facts.get("centres")
+    if not centres:
+        return None
+    if centres.get("key") not in state:
+        raise FacekdError(f"{source} has no {centres.get('key')!r}, which the description names as the class centres")
+    return state.pop(centres["key"]).float()
+
+
+def _head_numbers(facts: dict[str, Any], scale: float | None, margin: float | None) -> tuple[float, float]:
+    """Scale and cosine margin: as given, else from the sentence "scale 32, cosine margin 0.2" of the description."""
+    meaning = str(facts["centres"].get("meaning", ""))
+    said = re.search(r"scale ([\d.]*\d), cosine margin ([\d.]*\d)", meaning)
+    if said:
+        scale = float(said[1]) if scale is None else scale
+        margin = float(said[2]) if margin is None else margin
+    if scale is None or margin is None:
+        raise UsageError(
+            "the description does not say the head's scale and margin: give --head-scale and --head-margin"
+        )
+    return scale, margin
+
+
+def _input_spec(facts: dict[str, Any], model: TransformerTeacher) -> InputSpec:
+    return InputSpec(**facts["input"]) if "input" in facts else InputSpec(size=model.image_size)
+
+
+def _metrics(facts: dict[str, Any]) -> list[Metric]:
+    measured = facts.get("measured", {})
+    if "lfw_10_fold_accuracy" not in measured:
+        return []
+    protocol = f"as its description states: {measured.get('protocol', 'not said')}"
+    return [
+        Metric(
+            dataset="lfw",
+            protocol=protocol,
+            name="accuracy",
+            value=measured["lfw_10_fold_accuracy"],
+            std=measured.get("lfw_std"),
+        )
+    ]
+
+
+def _notes(facts: dict[str, Any], layout: str | None) -> str:
+    if layout is not None:
+        return f"Imported from the {layout} layout."
+    lines = [f"{key}: {facts[key]}" for key in ("training", "terms") if facts.get(key)]
+    if facts.get("centres"):
+        lines.append(f"centres: {facts['centres'].get('meaning', 'not said')}")
+    return "\n\n".join(lines) or "Imported by its description."

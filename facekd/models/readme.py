@@ -1,0 +1,103 @@
+"""The README of a bundle: its card, for people."""
+
+from pathlib import Path
+
+from facekd.models.card import Card
+
+CONSENT = """\
+## Use with consent
+
+Face embeddings are biometric data. Enrol and compare people only with their informed consent and where the law allows
+it, keep templates encrypted and delete them on request. Accuracy differs between groups of people and with image
+quality: measure it on people like yours before relying on it, and do not let it decide about anyone alone."""
+
+
+def write_readme(path: Path, card: Card) -> None:
+    """Writes README.md for `card`."""
+    height, width = card.input.size
+    facts = [
+        ("kind", card.kind),
+        ("architecture", f"`{card.architecture.name}` {_arguments(card.architecture.arguments)}".strip()),
+        ("parameters", f"{card.parameters:,}"),
+        ("multiply-accumulates (MACs)", f"{card.macs:,} for one {height}x{width} image"),
+        (
+            "input",
+            f"aligned face, {height}x{width}, {card.input.colour}, (pixel - {_numbers(card.input.mean)}) / "
+            f"{_numbers(card.input.std)}",
+        ),
+        ("output", f"{card.embedding_width} numbers, not normalised; compare by cosine"),
+        ("trained on", _training(card)),
+        ("teacher", _teacher(card)),
+        ("head", _head(card)),
+        ("made", f"{card.created} with facekd {card.facekd_version}"),
+        ("weights", f"`model.safetensors`, sha256 `{card.sha256}`"),
+    ]
+    parts = [f"# {card.name}", _table(("", ""), facts)]
+    if card.metrics:
+        rows = [
+            (
+                m.dataset,
+                m.protocol,
+                m.name + (f" at FAR {m.far:g}" if m.far is not None else ""),
+                _value(m.value, m.std),
+            )
+            for m in card.metrics
+        ]
+        parts += ["## Measured", _table(("data", "protocol", "figure", "value"), rows)]
+    if card.thresholds:
+        thresholds = [(f"{t.far:g}", f"{t.threshold_cos:.4f}", t.dataset) for t in card.thresholds]
+        parts += ["## Thresholds", _table(("false accept rate", "cosine at or above", "measured on"), thresholds)]
+    parts += [
+        "## How to use it",
+        "```python\nfrom facekd.models.bundle import load_bundle\n\n"
+        'bundle = load_bundle("path/to/this/folder")\n'
+        f"embeddings = bundle.embed(images)  # uint8 RGB [b, 3, {height}, {width}] -> float32 [b, {card.embedding_width}]"
+        "\n```",
+    ]
+    if card.notes:
+        parts += ["## Notes", card.notes]
+    parts.append(CONSENT)
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _training(card: Card) -> str:
+    data = (card.training or {}).get("data")
+    if not isinstance(data, dict):
+        return "not recorded" if card.training is None else "see card.json"
+    counts = [f"{data[key]:,} {key}" for key in ("images", "identities") if isinstance(data.get(key), int)]
+    return ", ".join([str(data.get("name", "unnamed")), *counts])
+
+
+def _teacher(card: Card) -> str:
+    if card.teacher is None:
+        return "none"
+    sha256 = str(card.teacher.get("sha256", ""))
+    return str(card.teacher.get("name", "unnamed")) + (f", sha256 `{sha256}`" if sha256 else "")
+
+
+def _head(card: Card) -> str:
+    if card.head is None:
+        return "not kept"
+    return (
+        f"`{card.head.name}` {_arguments(card.head.arguments)}, centres of {card.head.num_identities:,} identities in "
+        "`head.safetensors`"
+    )
+
+
+def _arguments(arguments: dict[str, object]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in arguments.items())
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else f"({', '.join(f'{value:g}' for value in values)})"
+
+
+def _value(value: float, std: float | None) -> str:
+    return f"{value:.4f}" if std is None else f"{value:.4f} ± {std:.4f}"
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])

@@ -1,0 +1,149 @@
+"""The models by name: a decorator adds one, `create_model` builds one, `list_models` shows them.
+
+A model is a function that takes keyword arguments and returns a module. A student obeys the `Backbone` protocol; a
+teacher is a `facekd.models.transformer.TransformerTeacher`.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+
+import torch
+from torch import nn
+
+from facekd.errors import UsageError
+
+Role = Literal["student", "teacher"]
+Function = TypeVar("Function", bound=Callable[..., nn.Module])
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """What distillation asks of a student (every student here is also an `nn.Module`).
+
+    Attributes:
+        embedding_width: e, the length of the embedding.
+        feature_channels: c of the tapped feature map.
+        feature_grid: (h, w) of the tapped feature map.
+    """
+
+    embedding_width: int
+    feature_channels: int
+    feature_grid: tuple[int, int]
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [b, 3, H, W] -> the tapped feature map [b, c, h, w]."""
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        """The tapped feature map [b, c, h, w] -> raw embeddings [b, e]."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [b, 3, H, W] -> raw, un-normalised embeddings [b, e]."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One registered model: its name, role and the function that builds it."""
+
+    name: str
+    role: Role
+    build: Callable[..., nn.Module]
+    summary: str
+
+
+_MODELS: dict[str, ModelEntry] = {}
+
+
+def register_model(*, role: Role, name: str | None = None) -> Callable[[Function], Function]:
+    """Registers the decorated function under `name` (default: its own name); its docstring's first line is the summary.
+
+    Raises:
+        ValueError: another function already has that name.
+    """
+
+    def decorate(function: Function) -> Function:
+        key = name or function.__name__
+        if key in _MODELS:
+            raise ValueError(f"model {key!r} is registered twice: {_MODELS[key].build} and {function}")
+        summary = (inspect.getdoc(function) or "").partition("\n")[0]
+        _MODELS[key] = ModelEntry(name=key, role=role, build=function, summary=summary)
+        return function
+
+    return decorate
+
+
+def list_models() -> list[ModelEntry]:
+    """Every registered model, students first, by name within a role."""
+    return sorted(_MODELS.values(), key=lambda entry: (entry.role != "student", entry.name))
+
+
+def create_model(name: str, /, **arguments: Any) -> nn.Module:
+    """Builds a model with fresh weights; nothing is ever downloaded.
+
+    Args:
+        name: a registered name; `timm/<name>` for a timm CNN as student; or `package.module:function`, a function of
+            the user's own that returns a module.
+        arguments: passed to the model's function.
+
+    Raises:
+        UsageError: the name is unknown, an argument is not one of the model's, or a value is not valid.
+    """
+    build = _find(name)
+    _check_arguments(name, build, arguments)
+    model = build(**arguments)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model {name!r} returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _find(name: str) -> Callable[..., nn.Module]:
+    if name in _MODELS:
+        return _MODELS[name].build
+    if name.startswith("timm/"):
+        from facekd.models.timm_student import timm_student
+
+        timm_name = name.removeprefix("timm/")
+        return lambda **arguments: timm_student(model=timm_name, **arguments)
+    if ":" in name:
+        return _import_function(name)
+    close = difflib.get_close_matches(name, _MODELS, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise UsageError(
+        f"unknown model {name!r}{hint}; valid: {', '.join(sorted(_MODELS))}, timm/<name> or package.module:function"
+    )
+
+
+def _import_function(path: str) -> Callable[..., nn.Module]:
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"model {path!r}: cannot import module {module_name!r} ({error}); give package.module:function of "
+            "something installed or on PYTHONPATH"
+        ) from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise UsageError(f"model {path!r}: module {module_name!r} has no function {attribute!r}")
+    return cast(Callable[..., nn.Module], function)
+
+
+def _check_arguments(name: str, build: Callable[..., nn.Module], arguments: dict[str, Any]) -> None:
+    """Names the offending argument and the valid ones, where Python's TypeError would name a function."""
+    parameters = inspect.signature(build).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    unknown = [key for key in arguments if key not in parameters]
+    if unknown:
+        raise UsageError(f"model {name!r} takes no argument {unknown[0]!r}; valid: {', '.join(parameters) or 'none'}")
+    required = [
+        key
+        for key, p in parameters.items()
+        if p.default is inspect.Parameter.empty and p.kind is not inspect.Parameter.VAR_POSITIONAL
+    ]
+    missing = [key for key in required if key not in arguments]
+    if missing:
+        raise UsageError(f"model {name!r} needs the argument {missing[0]!r}; it takes: {', '.join(parameters)}")
