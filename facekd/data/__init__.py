@@ -1,0 +1,1 @@
+"""Sources of faces, alignment, augmentation, verification sets, and the loader that feeds training."""

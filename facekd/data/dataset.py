@@ -1,0 +1,219 @@
+"""Source -> batches. A sample depends only on (seed, epoch, index), so that training resumes mid-epoch bit for bit."""
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from multiprocessing.context import BaseContext
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from facekd.data.augmentation import AugmentationConfig, augment
+from facekd.data.source import Source, UnreadableImage
+from facekd.errors import UsageError
+
+
+class Sample(NamedTuple):
+    """One image: uint8 RGB [3, h, w], its label and its name."""
+
+    image: torch.Tensor
+    label: int
+    key: str
+
+
+class Broken(NamedTuple):
+    """Stands for an image that could not be read; `collate` counts it."""
+
+    key: str
+    reason: str
+
+
+class FaceDataset(Dataset[Sample | Broken]):
+    """Map-style over a source; an index is (epoch, i), as EpochSampler yields it.
+
+    The augmentation of sample (epoch, i) draws from default_rng([seed, epoch, i]) alone: neither the worker, nor the
+    order, nor what was read before changes it.
+    """
+
+    def __init__(self, source: Source, *, augmentation: AugmentationConfig | None = None, seed: int = 0) -> None:
+        """
+        Args:
+            source: the images.
+            augmentation: None leaves every image as it is.
+            seed: at least 0.
+        """
+        if seed < 0:
+            raise UsageError(f"seed must be at least 0, got {seed}")
+        self.source = source
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: tuple[int, int]) -> Sample | Broken:
+        epoch, i = index
+        try:
+            image = self.source.read(i)
+        except UnreadableImage as error:
+            return Broken(error.key, error.reason)
+        if self.augmentation is not None:
+            image = augment(image, self.augmentation, np.random.default_rng([self.seed, epoch, i]))
+        chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return Sample(chw, int(self.source.labels[i]), self.source.key(i))
+
+
+def collate(samples: Sequence[Sample | Broken]) -> dict[str, Any]:
+    """Batches what could be read and lists what could not.
+
+    Returns:
+        images: uint8 [b, 3, h, w]; labels: int64 [b]; keys: list of b names; broken: list of (key, reason).
+        b is smaller than the batch size by len(broken), and may be 0 (images [0, 3, 0, 0]).
+    """
+    read = [sample for sample in samples if isinstance(sample, Sample)]
+    none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    return {
+        "images": torch.stack([sample.image for sample in read]) if read else none,
+        "labels": torch.tensor([sample.label for sample in read], dtype=torch.int64),
+        "keys": [sample.key for sample in read],
+        "broken": [tuple(sample) for sample in samples if isinstance(sample, Broken)],
+    }
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, i) for one rank of one epoch, from the `start`-th sample of that rank on.
+
+    The permutation is default_rng([seed, epoch]).shuffle's, the same on every rank; rank r takes every num_replicas-th from r.
+    The last n % num_replicas samples of the permutation are left out, so that every rank makes as many steps.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        shuffle: bool = True,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        """
+        Args:
+            n: samples in the source.
+            seed: of the permutation.
+            epoch: 0-based.
+            start: samples of this rank already consumed in this epoch.
+            shuffle: False keeps the source's order.
+            num_replicas: ranks that share the epoch.
+            rank: this one.
+        """
+        if not 0 <= rank < num_replicas:
+            raise UsageError(f"rank must be in 0 .. num_replicas - 1, got rank {rank} of {num_replicas}")
+        self.n = n
+        self.seed = seed
+        self.shuffle = shuffle
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.set_epoch(epoch, start)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Chooses what the next iteration yields; a loader with persistent workers keeps them."""
+        if not 0 <= start <= self.n // self.num_replicas:
+            raise UsageError(f"start must be in 0 .. {self.n // self.num_replicas} (samples a rank), got {start}")
+        self.epoch = epoch
+        self.start = start
+
+    def __len__(self) -> int:
+        return self.n // self.num_replicas - self.start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.n)
+        if self.shuffle:
+            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        mine = order[: self.n // self.num_replicas * self.num_replicas][self.rank :: self.num_replicas]
+        epoch = self.epoch
+        for i in mine[self.start :]:
+            yield epoch, int(i)
+
+
+def make_loader(
+    source: Source,
+    *,
+    augmentation: AugmentationConfig | None,
+    batch_size: int,
+    seed: int,
+    epoch: int = 0,
+    start_batch: int = 0,
+    workers: int = 2,
+    drop_last: bool = True,
+    shuffle: bool = True,
+    num_replicas: int = 1,
+    rank: int = 0,
+    pin_memory: bool = False,
+    context: str | None = None,
+) -> DataLoader[Any]:
+    """A loader of dicts as `collate` makes them, from batch `start_batch` of `epoch` on.
+
+    For the next epoch call `loader.sampler.set_epoch(epoch)` and iterate again: the workers stay.
+
+    Args:
+        source: the images.
+        augmentation: None for none.
+        batch_size: samples a batch, of this rank.
+        seed: of order and augmentation.
+        epoch: 0-based.
+        start_batch: batches of this rank already consumed in this epoch.
+        workers: processes that read; 0 reads in this one, with the same result.
+        drop_last: leave out the last, smaller batch.
+        shuffle: False keeps the source's order.
+        num_replicas: ranks that share the epoch.
+        rank: this one.
+        pin_memory: for copies to CUDA that overlap.
+        context: how workers start, "fork", "spawn" or "forkserver"; by default fork on Linux, spawn elsewhere.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, got {batch_size}")
+    per_rank = len(source) // num_replicas
+    if drop_last and per_rank < batch_size:
+        raise UsageError(f"batch_size {batch_size} is larger than the {per_rank} images of {source.name}: lower it")
+    sampler = EpochSampler(
+        len(source),
+        seed=seed,
+        epoch=epoch,
+        start=min(start_batch * batch_size, per_rank),
+        shuffle=shuffle,
+        num_replicas=num_replicas,
+        rank=rank,
+    )
+    return DataLoader(
+        FaceDataset(source, augmentation=augmentation, seed=seed),
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        drop_last=drop_last,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers > 0 else None,
+        multiprocessing_context=_context(context) if workers > 0 else None,
+    )
+
+
+def _context(name: str | None) -> BaseContext:
+    name = name or ("fork" if sys.platform.startswith("linux") else "spawn")
+    if name not in multiprocessing.get_all_start_methods():
+        raise UsageError(f"unknown worker context {name!r}: one of {multiprocessing.get_all_start_methods()}")
+    return multiprocessing.get_context(name)
+
+
+def _start_worker(worker: int) -> None:
+    """One process, one core: OpenCV's own threads would fight the training step, and hang after a fork."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the loop's to handle: it still needs the workers

@@ -1,0 +1,106 @@
+"""Encoded image -> uint8 RGB, with a reason when it cannot be. One place, because OpenCV alone passes damaged files.
+
+Greyscale is repeated over three channels, 16 bits are reduced to 8, CMYK is converted, EXIF orientation is applied,
+transparency is composited over black (the border value of aligned faces).
+"""
+
+import cv2
+import numpy as np
+
+from facekd.data.source import UnreadableImage
+
+
+def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decodes one image file held in memory.
+
+    Args:
+        data: the file's bytes (JPEG, PNG, BMP, WebP).
+        key: the image's name, for the error.
+        size: (height, width) it must have; None admits any.
+
+    Returns:
+        uint8 RGB [h, w, 3].
+
+    Raises:
+        UnreadableImage: empty, not an image, cut short, or of another size.
+    """
+    if not data:
+        raise UnreadableImage(key, "0 bytes")
+    if _cut_short(data):
+        raise UnreadableImage(key, f"cut short: {len(data)} bytes without an end-of-image mark")
+    transparent = _has_alpha(data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise UnreadableImage(key, f"cannot be decoded ({error.err or error})") from None
+    if image is None:
+        raise UnreadableImage(key, f"not an image that can be decoded ({len(data)} bytes, starts {data[:4]!r})")
+    if transparent:
+        image = _over_black(image)
+    check_size(image, key, size)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_size(image: np.ndarray, key: str, size: tuple[int, int] | None) -> None:
+    """Raises UnreadableImage unless `image` [h, w, ...] has `size` (height, width)."""
+    if size is not None and image.shape[:2] != tuple(size):
+        height, width = image.shape[:2]
+        raise UnreadableImage(
+            key, f"{width}x{height} pixels, not {size[1]}x{size[0]}: not aligned, run `facekd data align` first"
+        )
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """uint8 RGB [h, w, 3] -> JPEG bytes."""
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [int(cv2.IMWRITE_JPEG_QUALITY), int(quality)]
+    )
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape} as JPEG")
+    return data.tobytes()
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """uint8 RGB [h, w, 3] -> PNG bytes."""
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape} as PNG")
+    return data.tobytes()
+
+
+def _cut_short(data: bytes) -> bool:
+    """OpenCV decodes a truncated JPEG to an image with a grey rest, and says so on stderr only."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" not in data[-1024:]  # some writers pad after the end mark
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data[-1024:]
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) < int.from_bytes(data[4:8], "little") + 8
+    if data.startswith(b"BM"):
+        return len(data) < int.from_bytes(data[2:6], "little")
+    return False
+
+
+def _has_alpha(data: bytes) -> bool:
+    """PNG of colour type 4 or 6, or WebP with alpha: read unchanged, because IMREAD_COLOR shows what alpha hides."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return len(data) > 25 and data[25] in (4, 6)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        if data[12:16] == b"VP8X":
+            return len(data) > 20 and bool(data[20] & 0x10)
+        return data[12:16] == b"VP8L" and len(data) > 24 and bool(data[24] & 0x10)
+    return False
+
+
+def _over_black(image: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 [h, w, c] with alpha last -> uint8 BGR [h, w, 3] over black."""
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image.shape[2] == 2:
+        image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
+    if image.shape[2] == 3:
+        return image
+    colour, alpha = image[..., :3].astype(np.uint16), image[..., 3:].astype(np.uint16)
+    return ((colour * alpha + 127) // 255).astype(np.uint8)

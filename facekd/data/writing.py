@@ -1,0 +1,60 @@
+"""Files and folders that appear under their name only when they are whole."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from facekd.errors import FacekdError, UsageError
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """A binary file that is renamed to `path` at the end, and is gone when the block raises."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise FacekdError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder that is renamed to `path` at the end, and is gone when the block raises.
+
+    With `overwrite` an existing folder is moved aside first and removed last, so that one of the two is always whole.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file: give the name of a folder")
+    if path.exists() and not overwrite and any(path.iterdir()):
+        raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    aside = path.with_name(f".{path.name}.old-{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.replace(aside)
+        try:
+            temporary.replace(path)
+        except OSError:
+            if aside.exists():
+                aside.replace(path)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise FacekdError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
