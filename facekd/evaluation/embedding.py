@@ -4,10 +4,11 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -40,11 +41,22 @@ class Embedder(Protocol):
 
 
 class ImagePairs(Protocol):
-    """A verification set: `image(2i)` and `image(2i + 1)` are pair i, as uint8 RGB [h, w, 3]."""
+    """What is needed of a verification set: pair i is images 2i and 2i + 1 (facekd.data's VerificationSet is one).
+
+    Attributes:
+        name: for reports.
+        issame: bool [n].
+    """
 
     name: str
-    images: Sequence[bytes | np.ndarray]
     issame: np.ndarray
+
+    @property
+    def num_images(self) -> int: ...
+
+    def key(self, i: int) -> str: ...
+
+    def encoded(self, i: int) -> bytes | np.ndarray: ...
 
     def image(self, i: int) -> np.ndarray: ...
 
@@ -161,6 +173,7 @@ def evaluate_verification(
     embedder: Embedder | nn.Module,
     verification_set: ImagePairs,
     *,
+    align: Callable[["DistinctImages"], Sequence[np.ndarray]] | None = None,
     batch_size: int = 128,
     progress: bool = False,
     folds: int = 10,
@@ -174,6 +187,7 @@ def evaluate_verification(
     Args:
         embedder: the model; a bare facekd network is taken with the default input spec.
         verification_set: pair i is images 2i and 2i + 1.
+        align: photographs -> as many aligned crops; None where the set's images are aligned.
         batch_size: images a batch.
         progress: show a bar on stderr.
         folds: see verify_pairs.
@@ -183,8 +197,9 @@ def evaluate_verification(
         embedder = ModelEmbedder(embedder, InputSpec())
     start = time.perf_counter()
     distinct = DistinctImages(verification_set)
+    images = distinct if align is None else align(distinct)
     embeddings = embed_images(
-        embedder, distinct, batch_size=batch_size, progress=progress, description=verification_set.name
+        embedder, images, batch_size=batch_size, progress=progress, description=verification_set.name
     )
     result = verify_pairs(
         embeddings[distinct.occurrence],
@@ -203,24 +218,28 @@ class DistinctImages(Sequence[np.ndarray]):
         occurrence: int64 [2n], which distinct image each image of the set is.
     """
 
-    def __init__(self, verification_set: ImagePairs) -> None:
-        self._set = verification_set
+    def __init__(self, pairs: ImagePairs) -> None:
+        self._pairs = pairs
         first: dict[bytes, int] = {}  # digest -> distinct image; a digest, so that no array is held twice
         self._index: list[int] = []
-        occurrence = []
-        for i, image in enumerate(verification_set.images):
-            content = hashlib.sha256(image if isinstance(image, bytes) else image.tobytes()).digest()
-            if content not in first:
-                first[content] = len(self._index)
+        self.occurrence = np.empty(pairs.num_images, dtype=np.int64)
+        for i in range(pairs.num_images):
+            content = pairs.encoded(i)
+            shape = b"" if isinstance(content, bytes) else str(content.shape).encode()
+            digest = hashlib.sha256(shape + (content if isinstance(content, bytes) else content.tobytes())).digest()
+            self.occurrence[i] = first.setdefault(digest, len(self._index))
+            if self.occurrence[i] == len(self._index):
                 self._index.append(i)
-            occurrence.append(first[content])
-        self.occurrence = np.array(occurrence, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
-        return self._set.image(self._index[i])
+        return self._pairs.image(self._index[i])
+
+    def key(self, i: int) -> str:
+        """Name of distinct image i: its first one in the set."""
+        return self._pairs.key(self._index[i])
 
 
 def _read_batch(images: Sequence[np.ndarray], batch_size: int, size: tuple[int, int], start: int) -> torch.Tensor:
@@ -235,3 +254,45 @@ def _read_batch(images: Sequence[np.ndarray], batch_size: int, size: tuple[int, 
             )
         batch.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))
     return torch.stack(batch)
+
+
+def open_embedder(
+    path: str | Path,
+    *,
+    input_spec: InputSpec | None = None,
+    layout: Literal["NCHW", "NHWC"] | None = None,
+    threads: int | None = None,
+) -> Embedder:
+    """Opens whatever holds a face model.
+
+    Args:
+        path: a bundle folder (card.json), an exported artefact folder (manifest.json), or a foreign .onnx or .tflite.
+        input_spec: of a foreign file only; a bundle and an artefact state their own. Default RGB, (x - 127.5) / 127.5.
+        layout: of a foreign file only, where its input's shape does not tell.
+        threads: CPU threads; default: all.
+
+    Raises:
+        UsageError: nothing there that holds a model, or a spec given for a model that states its own.
+    """
+    from facekd.evaluation.runners import RUNNERS
+
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"model {path} does not exist: give a bundle or artefact folder, or an .onnx or .tflite file")
+    if path.is_file() and path.suffix.lower() in RUNNERS:
+        return RUNNERS[path.suffix.lower()](path, input_spec=input_spec, layout=layout, threads=threads)
+    if (path / "card.json").is_file():
+        if input_spec is not None or layout is not None:
+            raise UsageError(f"{path} states its own input spec in card.json: leave mean, std, colour, layout out")
+        return _open_bundle(path, threads)
+    kind = "a folder without card.json or manifest.json" if path.is_dir() else f"a {path.suffix or 'nameless'} file"
+    raise UsageError(f"model {path} is {kind}: give a bundle or artefact folder, or an .onnx or .tflite file")
+
+
+def _open_bundle(path: Path, threads: int | None) -> Embedder:
+    from facekd.models.bundle import load_bundle
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    bundle = load_bundle(path)
+    return ModelEmbedder(bundle.model.to("cuda" if torch.cuda.is_available() else "cpu"), bundle.card.input)
