@@ -1,0 +1,180 @@
+"""What a run tells: log.jsonl and TensorBoard for machines, progress with the time left for people."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TrainingLog:
+    """One JSON object a line in `log.jsonl`; the same figures for TensorBoard if that package is installed.
+
+    A line has "kind" ("step", "evaluation", "precision", ...), "step" (optimiser steps done) and the figures.
+    A number that is not finite is written as null.
+
+    Args:
+        folder: the run's folder.
+        after_step: lines of later steps are dropped, since a resumed run writes them again.
+        tensorboard: also write TensorBoard events to `folder/tensorboard`.
+    """
+
+    def __init__(self, folder: Path, *, after_step: int = 0, tensorboard: bool = True) -> None:
+        self.path = folder / "log.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = _lines_until(self.path, after_step)
+        temporary = self.path.with_name(f".{self.path.name}.writing")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self.path)
+        self._stream = self.path.open("a", encoding="utf-8")
+        self._board = _summary_writer(folder / "tensorboard", after_step) if tensorboard else None
+
+    def write(self, kind: str, step: int, figures: Mapping[str, Any]) -> None:
+        """Appends one line, at once visible to a reader."""
+        line = {"kind": kind, "step": step, **figures}
+        self._stream.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+        self._stream.flush()
+        if self._board is not None:
+            for name, value in _scalars(figures):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def __enter__(self) -> "TrainingLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class Reporter:
+    """Lines and a progress bar on stderr; plain lines alone where stderr is not a terminal.
+
+    Args:
+        console: default: stderr.
+        quiet: say nothing but warnings.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or Console(stderr=True)
+        self.quiet = quiet
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._started = time.monotonic()
+        self._first = 0
+
+    def say(self, text: str) -> None:
+        """One line for the person."""
+        if not self.quiet:
+            self._print(text)
+
+    def warn(self, text: str) -> None:
+        """One line that is said even when quiet."""
+        self._print(f"warning: {text}")
+
+    def start(self, done: int, total: int) -> None:
+        """Begins counting steps."""
+        self._started, self._first = time.monotonic(), done
+        if self.console.is_terminal and not self.quiet:
+            times = (TimeElapsedColumn(), TimeRemainingColumn())
+            figures = TextColumn("{task.fields[figures]}")
+            self._bar = Progress(BarColumn(), MofNCompleteColumn(), *times, figures, console=self.console)
+            self._task = self._bar.add_task("steps", total=total, completed=done, figures="")
+            self._bar.start()
+
+    def advance(self, done: int) -> None:
+        """Moves the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+
+    def figures(self, done: int, total: int, text: str) -> None:
+        """Shows the latest figures: on the bar, or as a line with the time left."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, figures=text)
+        elif not self.quiet:
+            pace = (time.monotonic() - self._started) / max(1, done - self._first)
+            self._print(f"step {done}/{total}  {text}  {clock(pace * (total - done))} left")
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = int(max(0, seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def resident_mib() -> float | None:
+    """This process's resident memory in MiB (workers not counted); None where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The whole lines of a log that belong to steps up to `step`; a torn last line (a kill) is dropped."""
+    if not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if line.endswith("\n") and entry.get("step", 0) <= step:
+            kept.append(line)
+    return kept
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _scalars(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """Numbers of a nested mapping, by `a/b`."""
+    found = []
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            found += _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((prefix + name, float(value)))
+    return found
+
+
+def _summary_writer(folder: Path, after_step: int) -> Any:
+    """A TensorBoard writer, or None if the package is not installed (extra `plots`)."""
+    if "tensorboard" not in sys.modules:
+        from importlib.util import find_spec
+
+        if find_spec("tensorboard") is None:
+            return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)

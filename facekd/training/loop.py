@@ -1,0 +1,376 @@
+"""The training loop. It knows nothing of the method: a task maps a batch to a loss, and says what there is to train."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from facekd.data.source import Source
+from facekd.errors import FacekdError
+from facekd.recipe import Recipe
+from facekd.training import resumption
+from facekd.training.checkpoint import CheckpointStore
+from facekd.training.feed import Feed, Window
+from facekd.training.interruption import Interrupted, StopRequest
+from facekd.training.log import Reporter, TrainingLog, resident_mib
+from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
+from facekd.training.precision import Precision, candidates, choose_device, fastest
+from facekd.training.reproducibility import preserved_random_state, random_state, seed_everything, set_random_state
+from facekd.training.step import Diverged, Stepper, StepReport
+
+Evaluate = Callable[[nn.Module], dict[str, float]]
+"""Student -> figures on the dev pairs; "accuracy" chooses the best checkpoint."""
+
+
+@dataclass
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch, batch: the first batch that is still to come.
+        best_step, best_accuracy: the best evaluated checkpoint so far.
+        broken: images met so far that could not be read.
+        skipped: steps that fp16 overflow left out.
+        seconds: time spent training, over all sessions of the run.
+        images: images trained on.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_step: int | None = None
+    best_accuracy: float | None = None
+    broken: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """What the loop ended with; the task carries the chosen weights.
+
+    Attributes:
+        progress: the final state.
+        total_steps: steps of the whole run; more than progress.step if `max_minutes` ended it.
+        chosen_step: the step whose weights the task carries now: the best on the dev pairs, or the last.
+        precision: what it was trained in.
+        history: the dev figures of this session, by step.
+    """
+
+    progress: Progress
+    total_steps: int
+    chosen_step: int
+    precision: Precision
+    history: dict[int, dict[str, float]]
+
+
+@dataclass
+class _Interval:
+    """Sums since the last log line."""
+
+    parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    steps: int = 0
+    images: int = 0
+    wait_seconds: float = 0.0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+
+class Trainer:
+    """Trains a task by a recipe.
+
+    Args:
+        recipe: data, optimisation, training sections are used.
+        task: see facekd.distillation.task; already built, on the CPU.
+        source: the training faces.
+        out: `checkpoints/` and `log.jsonl` go here.
+        evaluate: dev figures of the student, None for no evaluation.
+        reporter: where progress goes.
+        resume_command: what to tell somebody who interrupts.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Any,
+        source: Source,
+        *,
+        out: Path,
+        evaluate: Evaluate | None = None,
+        reporter: Reporter | None = None,
+        resume_command: str = "the same command with --resume",
+    ) -> None:
+        self.recipe, self.task, self.source, self.out = recipe, task, source, out
+        self.reporter = reporter or Reporter()
+        self._evaluate = evaluate
+        self._resume_command = resume_command
+        self._settings = recipe.training
+        self.feed = Feed(recipe, source)
+        self.total_steps = self.feed.total_steps()
+        self.store = CheckpointStore(out / "checkpoints", keep_last=self._settings.keep_last, warn=self.reporter.warn)
+        self.progress = Progress()
+        self.history: dict[int, dict[str, float]] = {}
+
+    def run(self, *, resume: bool = False) -> LoopResult:
+        """Trains to the end of the budget.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the state is saved.
+            FacekdError: the loss diverged (the last good state is saved), the disk is full, the data are unreadable,
+                or the checkpoint is of another recipe or data.
+        """
+        if self._settings.threads is not None:
+            torch.set_num_threads(self._settings.threads)
+        self.store.clean()
+        loaded = self.store.load_newest() if resume else None
+        if loaded is None:
+            seed_everything(self.recipe.seed)
+        else:
+            resumption.check(loaded[1], self.recipe, self.source, warn=self.reporter.warn)
+        saved = loaded[1] if loaded else None
+        self.task.train()
+        self.precision, measured = self._choose_precision(saved)
+        self.precision.place(self.task)
+        self._make_parts()
+        if saved is not None:
+            self._load(saved)
+            self.reporter.say(f"resumed at step {self.progress.step} of {self.total_steps}")
+        with TrainingLog(self.out, after_step=self.progress.step) as self.log, StopRequest() as stop:
+            if measured:
+                self.log.write("precision", self.progress.step, measured)
+            if self._settings.compile:
+                self.task.compile()
+            self.reporter.start(self.progress.step, self.total_steps)
+            try:
+                self._train(stop)
+            finally:
+                self.reporter.stop()
+        return self._choose()
+
+    # Set-up
+
+    def _choose_precision(self, saved: dict[str, Any] | None) -> tuple[Precision, dict[str, Any]]:
+        """The precision of the checkpoint, else of the recipe, measured where it says auto."""
+        device = choose_device(self._settings.device)
+        if saved is not None:
+            precision = Precision(**saved["precision"], device=device)
+            return precision, {}
+        options = candidates(self._settings.precision, self._settings.channels_last, device)
+        if len(options) == 1:
+            return options[0], {}
+        batch = self.feed.first_batch()
+
+        def work(option: Precision) -> None:
+            with option.autocast():
+                output = self.task(option.images(batch["images"]), batch["labels"].to(device))
+            output.loss.backward()
+
+        order = fastest(options, self.task, work)
+        pace = {one.precision.describe(): len(batch["labels"]) / one.seconds for one in order}
+        listing = ", ".join(f"{name} {images:.1f}" for name, images in pace.items())
+        self.reporter.say(f"precision: {order[0].precision.describe()} is fastest here (images/s: {listing})")
+        return order[0].precision, {"chosen": order[0].precision.describe(), "images_per_second": pace}
+
+    def _make_parts(self) -> None:
+        optimisation = self.recipe.optimisation
+        schedule = Schedule(total_steps=self.total_steps, warmup=optimisation.warmup, kind=optimisation.schedule)
+        self.optimisers = Optimisers(self.task.parameter_groups(), schedule=schedule, clip_norm=optimisation.clip_norm)
+        self.scaler = self.precision.scaler()
+        self.stepper = Stepper(self.task, self.optimisers, self.precision, self.scaler)
+        decay = self._settings.ema
+        self.average = None if decay is None else WeightAverage(self.task.student, decay)
+
+    # The loop
+
+    def _train(self, stop: StopRequest) -> None:
+        began = time.monotonic()
+        clock = time.perf_counter()
+        minutes = self._settings.max_minutes
+        interval = _Interval()
+        windows = self.feed.windows(self.progress.epoch, self.progress.batch)
+        while self.progress.step < self.total_steps:
+            window = self._next(windows, stop)
+            before = random_state()
+            report = self._step(window, before)
+            self.progress.step += 1
+            self.progress.epoch, self.progress.batch = window.epoch, window.next_batch
+            if window.next_batch == self.feed.batches_per_epoch:
+                self.progress.epoch, self.progress.batch = window.epoch + 1, 0
+            clock, spent = time.perf_counter(), time.perf_counter() - clock
+            self.progress.seconds += spent
+            out_of_time = minutes is not None and time.monotonic() - began >= 60 * minutes
+            last = out_of_time or self.progress.step == self.total_steps
+            self._account(interval, window, report)
+            if last or self.progress.step % self._settings.log_every == 0:
+                self._log(interval, report)
+                interval = _Interval(started=clock)
+            self.reporter.advance(self.progress.step)
+            evaluated = self._evaluate_if_due(last)
+            if evaluated or last or stop or self.progress.step % self._settings.checkpoint_every == 0:
+                self._save(random_state())
+            if stop and not last:
+                raise Interrupted(self._stopped(stop.name))
+            if out_of_time and self.progress.step < self.total_steps:
+                self.reporter.say(self._stopped(f"max_minutes = {minutes}"))
+                return
+            # Pace and time spent are those of training: evaluating and saving are left out.
+            interval.started += time.perf_counter() - clock
+            clock = time.perf_counter()
+
+    def _next(self, windows: Any, stop: StopRequest) -> Window:
+        try:
+            return next(windows)
+        except RuntimeError as error:
+            # The terminal sends Ctrl-C to the loader's processes too; a loader that lost one says so with this.
+            if not stop:
+                raise FacekdError(f"the data loader failed: {error}") from error
+            self._save(random_state())
+            raise Interrupted(self._stopped(stop.name)) from error
+
+    def _stopped(self, why: str | None) -> str:
+        done = f"{self.progress.step} of {self.total_steps}"
+        return f"{why}: stopped and saved after step {done}; go on with: {self._resume_command}"
+
+    def _step(self, window: Window, before: dict[str, Any]) -> StepReport | None:
+        """One step; None if the window has no readable image left."""
+        if not window.batches:
+            return None
+        try:
+            report = self.stepper.step(window, self.progress.step)
+        except Diverged as error:
+            self._diverged(error, before)
+        if self.average is not None and not report.skipped:
+            self.average.update()
+        return report
+
+    def _diverged(self, error: Diverged, before: dict[str, Any]) -> None:
+        """Saves the state of before the step and raises one line that says what happened."""
+        step = self.progress.step + 1
+        self._save(before)
+        self.log.write("diverged", self.progress.step, {"reason": str(error), "parts": error.parts, "keys": error.keys})
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in error.parts.items())
+        more = f" and {len(error.keys) - 8} more (log.jsonl)" if len(error.keys) > 8 else ""
+        shown = ", ".join(error.keys[:8]) + more
+        raise FacekdError(
+            f"step {step}: {error} ({parts}); images: {shown}. The state after step {self.progress.step} is saved; "
+            "lower optimisation.lr or look at these images"
+        ) from error
+
+    def _evaluate_if_due(self, last: bool) -> bool:
+        every = self._settings.evaluate_every
+        due = last or (self.progress.batch == 0 if every is None else self.progress.step % every == 0)
+        if self._evaluate is None or not due:
+            return False
+        averaged = nullcontext() if self.average is None else self.average.applied()
+        with preserved_random_state(), averaged:
+            figures = self._evaluate(self.task.student)
+        self.history[self.progress.step] = figures
+        accuracy = figures["accuracy"]
+        if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
+            self.progress.best_accuracy, self.progress.best_step = accuracy, self.progress.step
+        self.log.write("evaluation", self.progress.step, {"epoch": self._epochs(), **figures})
+        listing = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.reporter.say(f"step {self.progress.step}: dev {listing} (best {self.progress.best_accuracy:.4f})")
+        return True
+
+    # Log
+
+    def _account(self, interval: _Interval, window: Window, report: StepReport | None) -> None:
+        interval.steps += 1
+        interval.images += window.images
+        interval.wait_seconds += window.wait_seconds
+        interval.broken += window.broken
+        self.progress.images += window.images
+        self.progress.broken += len(window.broken)
+        if report is not None:
+            self.progress.skipped += report.skipped
+            for name, value in report.parts.items():
+                interval.parts[name] += value
+            interval.parts["steps"] += 1
+
+    def _log(self, interval: _Interval, report: StepReport | None) -> None:
+        seconds = time.perf_counter() - interval.started
+        counted = interval.parts.pop("steps", 0.0)
+        parts = {name: value / counted for name, value in interval.parts.items()}
+        pace = interval.images / seconds
+        with preserved_random_state():
+            diagnostics = self.task.diagnostics()
+        figures: dict[str, Any] = {
+            "epoch": self._epochs(),
+            "parts": parts,
+            "lr": report.rates if report else {},
+            "gradient_norm": report.gradient_norm if report else None,
+            "images_per_second": pace,
+            "data_wait_seconds": interval.wait_seconds,
+            "seconds": self.progress.seconds,
+            "diagnostics": diagnostics,
+            "broken": self.progress.broken,
+            "broken_keys": interval.broken,
+            "skipped": self.progress.skipped,
+            "resident_mib": resident_mib(),
+        }
+        self.log.write("step", self.progress.step, figures)
+        for key, reason in interval.broken[:3]:
+            self.reporter.warn(f"image {key} left out: {reason} ({self.progress.broken} so far)")
+        listing = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
+        waiting = interval.wait_seconds / seconds
+        remark = f"  {waiting:.0%} waiting for data" if waiting > 0.1 else ""
+        self.reporter.figures(
+            self.progress.step, self.total_steps, f"epoch {self._epochs():.2f}  {listing}  {pace:.0f} images/s{remark}"
+        )
+
+    def _epochs(self) -> float:
+        return self.progress.epoch + self.progress.batch / self.feed.batches_per_epoch
+
+    # State
+
+    def _save(self, random: dict[str, Any]) -> None:
+        state = {
+            **resumption.identity(self.recipe, self.source),
+            "progress": vars(self.progress).copy(),
+            "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
+            "task": dict(self.task.trainable_state_dict()),
+            "optimisers": self.optimisers.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "average": self.average.state_dict() if self.average else None,
+            "random": random,
+        }
+        self.store.save(state, step=self.progress.step, best_step=self.progress.best_step)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.progress = Progress(**state["progress"])
+        self.task.load_trainable_state_dict(state["task"])
+        self.optimisers.load_state_dict(state["optimisers"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        set_random_state(state["random"])
+        best = self.progress.best_step
+        if best is not None and self.store.at(best) is None:
+            self.reporter.warn(f"the best checkpoint (step {best}) is gone: the best is chosen from here on")
+            self.progress.best_step = self.progress.best_accuracy = None
+
+    def _choose(self) -> LoopResult:
+        """Puts the best evaluated weights, or the last, into the task."""
+        best = self.progress.best_step
+        if best is not None and best != self.progress.step:
+            file = self.store.at(best)
+            if file is None:
+                raise FacekdError(f"the best checkpoint (step {best}) is gone from {self.store.folder}")
+            state = self.store.load(file)
+            self.task.load_trainable_state_dict(state["task"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+        if self.average is not None:
+            self.average.keep()
+        chosen = self.progress.step if best is None else best
+        return LoopResult(self.progress, self.total_steps, chosen, self.precision, self.history)

@@ -1,0 +1,73 @@
+"""Whether a checkpoint belongs to the run that wants to go on from it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from facekd.data.source import Source
+from facekd.errors import UsageError
+from facekd.recipe import Recipe
+
+FREE_FIELDS = frozenset(
+    {
+        "name",
+        "data.workers",
+        "training.max_minutes",
+        "training.threads",
+        "training.log_every",
+        "training.checkpoint_every",
+        "training.keep_last",
+        "evaluation.report",
+        "evaluation.teacher",
+    }
+)
+"""Fields of the recipe that do not change what is learnt: a resumed run may have other values."""
+
+
+def identity(recipe: Recipe, source: Source) -> dict[str, Any]:
+    """What a checkpoint remembers of its run."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_hash": recipe.hash(),
+        "data": source.fingerprint(),
+        "environment": {"torch": str(torch.__version__), "threads": torch.get_num_threads()},
+    }
+
+
+def check(state: Mapping[str, Any], recipe: Recipe, source: Source, *, warn: Callable[[str], None]) -> None:
+    """Compares a checkpoint's identity with the run's.
+
+    Raises:
+        UsageError: another recipe or other data; the first field that differs is named.
+    """
+    if state["recipe_hash"] != recipe.hash():
+        before, now = _flat(state["recipe"]), _flat(recipe.model_dump(mode="json"))
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name) and name not in FREE_FIELDS:
+                raise UsageError(
+                    f"cannot resume with another recipe: {name} was {before.get(name)!r}, is now {now.get(name)!r}. "
+                    "Give the same recipe, or another --out"
+                )
+    if state["data"] != source.fingerprint():
+        raise UsageError(
+            f"cannot resume with other data: {source.name} has fingerprint {source.fingerprint()[:12]}, "
+            f"the run began on {state['data'][:12]}"
+        )
+    now_environment = identity(recipe, source)["environment"]
+    for name, value in state["environment"].items():
+        if now_environment[name] != value:
+            warn(f"{name} was {value}, is now {now_environment[name]}: the result is not bit for bit that of one run")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists by dotted names; an empty one is a value."""
+    children: Any = ()
+    if isinstance(value, Mapping):
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    flat: dict[str, Any] = {}
+    for name, child in children:
+        flat |= _flat(child, f"{prefix}{name}.")
+    return flat or {prefix.rstrip("."): value}

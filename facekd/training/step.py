@@ -1,0 +1,156 @@
+"""One optimiser step: forward, backward over the window's batches, checks, clip, update."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from facekd.errors import FacekdError
+from facekd.training.feed import Window
+from facekd.training.optimisation import Optimisers
+from facekd.training.precision import Precision
+
+MAX_SKIPS_IN_A_ROW = 25
+"""fp16 steps that may overflow one after the other: the scale falls from 65,536 to below 0.01 meanwhile."""
+
+
+class Diverged(FacekdError):
+    """The loss or a gradient is not finite. The weights, buffers and optimisers are those from before the step.
+
+    Attributes:
+        parts: the loss parts of the step.
+        keys: keys of the images in the batches whose loss is not finite; of all, if only the gradient is not.
+    """
+
+    def __init__(self, what: str, parts: dict[str, float], keys: list[str]) -> None:
+        super().__init__(what)
+        self.parts = parts
+        self.keys = keys
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did.
+
+    Attributes:
+        parts: the loss ("loss") and its parts, means over the window's images.
+        gradient_norm: global norm before clipping.
+        rates: learning rate by parameter group.
+        skipped: nothing was updated, since the fp16 gradients overflowed.
+    """
+
+    parts: dict[str, float]
+    gradient_norm: float
+    rates: dict[str, float]
+    skipped: bool
+
+
+class Stepper:
+    """Makes optimiser steps of a task.
+
+    The loss of a window is the mean over its images, whatever their split into batches: each batch's loss counts by
+    its share of the images. So accumulation equals the large batch exactly, up to batch normalisation, and a window
+    that is shorter (end of an epoch, broken images) has the same scale.
+
+    Args:
+        task: forward(images uint8 [b, 3, h, w], labels int64 [b]) -> TaskOutput.
+        optimisers: of the task's parameters.
+        precision: autocast type and layout.
+        scaler: for fp16.
+    """
+
+    def __init__(
+        self, task: nn.Module, optimisers: Optimisers, precision: Precision, scaler: torch.amp.GradScaler | None
+    ) -> None:
+        self.task = task
+        self.optimisers = optimisers
+        self.precision = precision
+        self.scaler = scaler
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+
+    def step(self, window: Window, step: int) -> StepReport:
+        """Makes optimiser step number `step` (from 0).
+
+        Raises:
+            Diverged: the loss or gradient is not finite; nothing has changed then.
+        """
+        rates = self.optimisers.set_rates(step)
+        buffers = _Buffers(self.task)
+        self.optimisers.zero_grad()
+        losses, parts = [], []
+        for batch in window.batches:
+            output = self._forward(batch)
+            share = len(batch["labels"]) / window.images
+            loss = output.loss * share
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            losses.append(output.loss.detach().float())
+            parts.append({name: value.detach().float() * share for name, value in output.parts.items()})
+        if self.scaler is not None:
+            for optimiser in self.optimisers.torch.values():
+                self.scaler.unscale_(optimiser)
+        norm = self.optimisers.gradient_norm()
+        # One transfer from the device for everything the host has to look at.
+        names = list(parts[0])
+        sums = [torch.stack([one[name] for one in parts]).sum() for name in names]
+        figures = torch.stack([*sums, *losses, norm.float()]).tolist()
+        batch_losses, norm_value = figures[len(names) : -1], figures[-1]
+        shares = [len(batch["labels"]) / window.images for batch in window.batches]
+        values = {"loss": sum(a * b for a, b in zip(batch_losses, shares, strict=True))}
+        values |= dict(zip(names, figures, strict=False))
+        finite = bool(torch.isfinite(torch.tensor([*batch_losses, norm_value])).all())
+        if finite:
+            self.optimisers.step(norm, self.scaler)
+            self._skipped_in_a_row = 0
+        else:
+            buffers.restore()
+            self._give_up_or_skip(values, batch_losses, norm_value, window)
+        if self.scaler is not None:
+            self.scaler.update()
+        self.optimisers.zero_grad()
+        return StepReport(values, norm_value, rates, skipped=not finite)
+
+    def _forward(self, batch: dict[str, Any]) -> Any:
+        images = self.precision.images(batch["images"])
+        labels = batch["labels"].to(self.precision.device, non_blocking=True)
+        with self.precision.autocast():
+            return self.task(images, labels)
+
+    def _give_up_or_skip(
+        self, parts: dict[str, float], batch_losses: Sequence[float], norm: float, window: Window
+    ) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self.scaler is not None and self._skipped_in_a_row < MAX_SKIPS_IN_A_ROW:
+            return
+        self.optimisers.zero_grad()
+        bad = [not _is_finite(loss) for loss in batch_losses]
+        keys = [key for batch, wrong in zip(window.batches, bad, strict=True) if wrong for key in batch["keys"]]
+        what = "loss" if any(bad) else "gradient norm"
+        value = next((loss for loss in batch_losses if not _is_finite(loss)), norm)
+        raise Diverged(f"the {what} is {value}", parts, keys or window.keys)
+
+
+class _Buffers:
+    """A copy of the buffers that a forward in training mode may change (BN statistics, moving class centres)."""
+
+    def __init__(self, task: nn.Module) -> None:
+        self._places = [
+            (module, name)
+            for module in task.modules()
+            if module.training  # the frozen teacher is in eval and changes nothing
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+        self._copies = [module._buffers[name].clone() for module, name in self._places]  # type: ignore[union-attr]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for (module, name), copy in zip(self._places, self._copies, strict=True):
+            module._buffers[name].copy_(copy)  # type: ignore[union-attr]
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0
