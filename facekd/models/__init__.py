@@ -4,12 +4,13 @@ Importing the package registers every model; timm itself is imported only when a
 """
 
 from facekd.models import iresnet, mobilefacenet, timm_student, transformer
-from facekd.models.registry import Backbone, ModelEntry, create_model, list_models, register_model
+from facekd.models.registry import Backbone, ModelEntry, create_model, create_student, list_models, register_model
 
 __all__ = [
     "Backbone",
     "ModelEntry",
     "create_model",
+    "create_student",
     "iresnet",
     "list_models",
     "mobilefacenet",

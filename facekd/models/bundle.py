@@ -43,6 +43,7 @@ __all__ = [
     "load_teacher",
     "read_card",
     "save_bundle",
+    "verify_bundle",
 ]
 
 
@@ -149,6 +150,20 @@ def load_bundle(path: str | Path) -> Bundle:
     return Bundle(model=model.eval(), card=card, head_centres=centres, path=path)
 
 
+def verify_bundle(path: str | Path) -> Card:
+    """Checks the card and that every file is the one it describes, without building the model; returns the card.
+
+    Raises:
+        UsageError, FacekdError: as `load_bundle`.
+    """
+    path = Path(path)
+    card = read_card(path)
+    _read_weights(path / WEIGHTS_FILE, card.sha256)
+    if card.head is not None:
+        _read_weights(path / HEAD_FILE, card.head.sha256)
+    return card
+
+
 def load_teacher(path: str | Path) -> Bundle:
     """`load_bundle` for a teacher.
 
@@ -247,8 +262,8 @@ def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:
     found = file_sha256(file)
     if found != sha256:
         raise FacekdError(
-            f"{file} is not what its card describes: sha256 {found[:12]}..., the card says {sha256[:12] or 'nothing'}...; "
-            "it was changed or damaged, restore the bundle from its source"
+            f"{file} is not what its card describes: sha256 {found[:12]}..., the card says "
+            f"{sha256[:12] or 'nothing'}...; it was changed or damaged, restore the bundle from its source"
         )
     try:
         return load_file(file)

@@ -91,7 +91,7 @@ class Card(_Strict):
         sha256: of model.safetensors.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     kind: Literal["student", "teacher"]
     name: str
     architecture: Architecture
@@ -156,6 +156,8 @@ def read_card(path: str | Path) -> Card:
     file = folder / CARD_FILE
     if not folder.is_dir() or not file.is_file():
         what = "a file" if folder.is_file() else f"a folder without {CARD_FILE}"
+        if (folder / "manifest.json").is_file():
+            what = "an exported artefact"
         raise UsageError(
             f"{folder} is not a bundle but {what}; a bundle is a folder with {WEIGHTS_FILE} and {CARD_FILE}"
         )

@@ -34,6 +34,7 @@ def import_teacher(
     head_scale: float | None = None,
     head_margin: float | None = None,
     labels: str | None = None,
+    num_identities: int | None = None,
     name: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -47,6 +48,7 @@ def import_teacher(
         head_scale: s of the centres' head; default: what the description says.
         head_margin: its cosine margin; default: what the description says.
         labels: fingerprint of the data whose label order the centres have.
+        num_identities: of that data; must then be the number of centres.
         name: the bundle's name; default: the weights file's.
         overwrite: replace a bundle at `out`.
 
@@ -71,7 +73,13 @@ def import_teacher(
     if not isinstance(model, TransformerTeacher):
         raise UsageError(f"{architecture} is not a teacher")
     head = None
+    if centres is None and (labels is not None or num_identities is not None):
+        raise UsageError(f"{weights} comes without class centres, so there is no label order to name")
     if centres is not None:
+        if num_identities not in (None, len(centres)):
+            raise UsageError(
+                f"{weights} has {len(centres)} class centres, the labelled data {num_identities} identities"
+            )
         scale, margin = _head_numbers(facts, head_scale, head_margin)
         head = HeadCard(
             name="cosface", arguments={"margin": margin, "scale": scale}, num_identities=len(centres), labels=labels

@@ -61,17 +61,18 @@ class IResNet(nn.Module):
             channels = width
         self.stages = nn.Sequential(*stages)
         height, width = self.feature_grid
+        norm_out = nn.BatchNorm1d(embedding_width, eps=_EPS)
+        # The margin softmax normalises the embedding, so this scale would only be a redundant degree of freedom.
+        norm_out.weight.requires_grad_(False)
         self.head = nn.Sequential(
             OrderedDict(
                 norm_in=nn.BatchNorm2d(channels, eps=_EPS),
                 dropout=nn.Dropout(dropout),
                 flatten=nn.Flatten(1),
                 linear=nn.Linear(channels * height * width, embedding_width),
-                norm_out=nn.BatchNorm1d(embedding_width, eps=_EPS),
+                norm_out=norm_out,
             )
         )
-        # The margin softmax normalises the embedding, so this scale would only be a redundant degree of freedom.
-        self.head.norm_out.weight.requires_grad_(False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.1)

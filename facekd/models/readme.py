@@ -1,5 +1,6 @@
 """The README of a bundle: its card, for people."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from facekd.models.card import Card
@@ -15,9 +16,31 @@ quality: measure it on people like yours before relying on it, and do not let it
 def write_readme(path: Path, card: Card) -> None:
     """Writes README.md for `card`."""
     height, width = card.input.size
-    facts = [
+    parts = [f"# {card.name}", _table(("fact", "value"), fact_rows(card))]
+    if card.metrics:
+        parts += ["## Measured", _table(("data", "protocol", "figure", "value"), metric_rows(card))]
+    if card.thresholds:
+        columns = ("false accept rate", "cosine at or above", "measured on")
+        parts += ["## Thresholds", _table(columns, threshold_rows(card))]
+    parts += [
+        "## How to use it",
+        "```python\nfrom facekd.models.bundle import load_bundle\n\n"
+        'bundle = load_bundle("path/to/this/folder")\n'
+        f"embeddings = bundle.embed(images)  # uint8 RGB [b, 3, {height}, {width}] "
+        f"-> float32 [b, {card.embedding_width}]\n```",
+    ]
+    if card.notes:
+        parts += ["## Notes", card.notes]
+    parts.append(CONSENT)
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def fact_rows(card: Card) -> list[tuple[str, str]]:
+    """The card's single facts, as (fact, value)."""
+    height, width = card.input.size
+    return [
         ("kind", card.kind),
-        ("architecture", f"`{card.architecture.name}` {_arguments(card.architecture.arguments)}".strip()),
+        ("architecture", f"{card.architecture.name} {_arguments(card.architecture.arguments)}".strip()),
         ("parameters", f"{card.parameters:,}"),
         ("multiply-accumulates (MACs)", f"{card.macs:,} for one {height}x{width} image"),
         (
@@ -30,34 +53,21 @@ def write_readme(path: Path, card: Card) -> None:
         ("teacher", _teacher(card)),
         ("head", _head(card)),
         ("made", f"{card.created} with facekd {card.facekd_version}"),
-        ("weights", f"`model.safetensors`, sha256 `{card.sha256}`"),
+        ("weights sha256", card.sha256),
     ]
-    parts = [f"# {card.name}", _table(("", ""), facts)]
-    if card.metrics:
-        rows = [
-            (
-                m.dataset,
-                m.protocol,
-                m.name + (f" at FAR {m.far:g}" if m.far is not None else ""),
-                _value(m.value, m.std),
-            )
-            for m in card.metrics
-        ]
-        parts += ["## Measured", _table(("data", "protocol", "figure", "value"), rows)]
-    if card.thresholds:
-        thresholds = [(f"{t.far:g}", f"{t.threshold_cos:.4f}", t.dataset) for t in card.thresholds]
-        parts += ["## Thresholds", _table(("false accept rate", "cosine at or above", "measured on"), thresholds)]
-    parts += [
-        "## How to use it",
-        "```python\nfrom facekd.models.bundle import load_bundle\n\n"
-        'bundle = load_bundle("path/to/this/folder")\n'
-        f"embeddings = bundle.embed(images)  # uint8 RGB [b, 3, {height}, {width}] -> float32 [b, {card.embedding_width}]"
-        "\n```",
+
+
+def metric_rows(card: Card) -> list[tuple[str, str, str, str]]:
+    """The card's metrics, as (data, protocol, figure, value)."""
+    return [
+        (m.dataset, m.protocol, m.name + ("" if m.far is None else f" at FAR {m.far:g}"), _value(m.value, m.std))
+        for m in card.metrics
     ]
-    if card.notes:
-        parts += ["## Notes", card.notes]
-    parts.append(CONSENT)
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def threshold_rows(card: Card) -> list[tuple[str, str, str]]:
+    """The card's thresholds, as (false accept rate, cosine, data)."""
+    return [(f"{t.far:g}", f"{t.threshold_cos:.4f}", t.dataset) for t in card.thresholds]
 
 
 def _training(card: Card) -> str:
@@ -72,15 +82,15 @@ def _teacher(card: Card) -> str:
     if card.teacher is None:
         return "none"
     sha256 = str(card.teacher.get("sha256", ""))
-    return str(card.teacher.get("name", "unnamed")) + (f", sha256 `{sha256}`" if sha256 else "")
+    return str(card.teacher.get("name", "unnamed")) + (f", sha256 {sha256}" if sha256 else "")
 
 
 def _head(card: Card) -> str:
     if card.head is None:
         return "not kept"
     return (
-        f"`{card.head.name}` {_arguments(card.head.arguments)}, centres of {card.head.num_identities:,} identities in "
-        "`head.safetensors`"
+        f"{card.head.name} {_arguments(card.head.arguments)}, centres of {card.head.num_identities:,} identities in "
+        "head.safetensors"
     )
 
 
@@ -96,7 +106,7 @@ def _value(value: float, std: float | None) -> str:
     return f"{value:.4f}" if std is None else f"{value:.4f} ± {std:.4f}"
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     def line(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

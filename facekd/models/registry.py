@@ -99,6 +99,21 @@ def create_model(name: str, /, **arguments: Any) -> nn.Module:
     return model
 
 
+def create_student(name: str, /, **arguments: Any) -> nn.Module:
+    """`create_model`, checked to be something that can be distilled into.
+
+    Raises:
+        UsageError: as `create_model`, or the model lacks a part of `Backbone`, as a teacher or a plain module does.
+    """
+    model = create_model(name, **arguments)
+    parts = ("embedding_width", "feature_channels", "feature_grid", "forward_features", "forward_head")
+    missing = [part for part in parts if not hasattr(model, part)]
+    if missing:
+        students = ", ".join(entry.name for entry in list_models() if entry.role == "student")
+        raise UsageError(f"model {name!r} is not a student: it has no {', '.join(missing)}; valid: {students}")
+    return model
+
+
 def _find(name: str) -> Callable[..., nn.Module]:
     if name in _MODELS:
         return _MODELS[name].build

@@ -43,12 +43,13 @@ class TransformerTeacher(nn.Module):
         if embedding_width < 1:
             raise UsageError(f"teacher: embedding_width {embedding_width} must be 1 or more")
         self.kind: Kind = _kind(body)
-        self.body: Any = body
+        timm_body: Any = body
+        self.body: Any = timm_body
         self.embedding_width = embedding_width
         self.image_size = image_size
-        self.token_width: int = self.body.num_features
-        self.prefix_tokens: int = getattr(body, "num_prefix_tokens", 0)
-        self.grid = _last_grid(self.body, self.kind)
+        self.token_width: int = timm_body.num_features
+        self.prefix_tokens: int = getattr(timm_body, "num_prefix_tokens", 0)
+        self.grid = _last_grid(timm_body, self.kind)
         self.neck = NECKS[neck](self.grid[0] * self.grid[1], self.token_width, embedding_width)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:

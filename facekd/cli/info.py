@@ -1,0 +1,34 @@
+"""`facekd info`: what a bundle's card says, after its files were checked against it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekd.cli.output import JsonFlag, print_json, print_table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to `app`."""
+    app.command("info")(info)
+
+
+def info(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Show a bundle's card, and verify that its weights are the ones the card describes."""
+    from facekd.models.bundle import verify_bundle
+    from facekd.models.readme import fact_rows, metric_rows, threshold_rows
+
+    card = verify_bundle(bundle)
+    if json_output:
+        print_json({"path": bundle, "verified": True, "card": card})
+        return
+    print_table(f"{card.name} (sha256 verified)", ["fact", "value"], fact_rows(card))
+    if card.metrics:
+        print_table("Measured", ["data", "protocol", "figure", "value"], metric_rows(card))
+    if card.thresholds:
+        print_table("Thresholds", ["false accept rate", "cosine at or above", "measured on"], threshold_rows(card))
+    if card.notes:
+        print(f"\n{card.notes}")

@@ -1,0 +1,143 @@
+"""`facekd models`: what can be built, teachers brought in from elsewhere, bundles to and from the Hub."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekd.cli.output import JsonFlag, print_json, print_table
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to `app`."""
+    models = typer.Typer(help="List the models; import, push or pull a bundle.", rich_markup_mode=None)
+    models.callback(invoke_without_command=True)(default)
+    models.command("list")(list_verb)
+    models.command("import")(import_verb)
+    models.command("push")(push)
+    models.command("pull")(pull)
+    app.add_typer(models, name="models")
+
+
+def default(context: typer.Context, json_output: JsonFlag = False) -> None:
+    """List the models; import, push or pull a bundle."""
+    if context.invoked_subcommand is None:
+        list_verb(json_output)
+
+
+def list_verb(json_output: JsonFlag = False) -> None:
+    """List every registered model with its size and cost at 112x112."""
+    from facekd.models.catalogue import catalogue
+
+    rows = catalogue()
+    if json_output:
+        print_json({"models": [asdict(row) for row in rows]})
+        return
+    print_table(
+        "Models at 112x112, default arguments",
+        ["name", "role", "params", "MMACs", "embedding", "grid"],
+        [
+            (
+                row.name,
+                row.role,
+                f"{row.parameters / 1e6:.3f}M",
+                f"{row.macs / 1e6:.1f}",
+                row.embedding_width,
+                f"{row.grid[0]}x{row.grid[1]}",
+            )
+            for row in rows
+        ],
+        caption="Also: timm/<name> for any timm CNN as a student, package.module:function for a model of your own.",
+    )
+
+
+def import_verb(
+    weights: Annotated[Path, typer.Argument(help="A .safetensors file or a PyTorch state dict.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the teacher bundle to write.")],
+    description: Annotated[
+        Path | None, typer.Option("--description", help="JSON that describes the teacher, as swin_teacher.json does.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="Key layout instead of a description: arcface-vit.")
+    ] = None,
+    head_scale: Annotated[float | None, typer.Option("--head-scale", help="Scale of the centres' head.")] = None,
+    head_margin: Annotated[
+        float | None, typer.Option("--head-margin", help="Cosine margin of the centres' head.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="The data whose label order the centres have; its fingerprint is kept."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The bundle's name; default: the file's.")] = None,
+    overwrite: Overwrite = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Import a teacher's weights, strictly, as a teacher bundle.
+
+    facekd models import swin_teacher.safetensors --description swin_teacher.json --out teacher
+    """
+    from facekd.models.card import read_card
+    from facekd.models.importing import import_teacher
+
+    fingerprint, identities = None, None
+    if labels is not None:
+        from facekd.data.source import open_source
+
+        source = open_source(labels)
+        fingerprint, identities = source.fingerprint(), source.num_identities
+    import_teacher(
+        weights,
+        out,
+        description=description,
+        layout=layout,
+        head_scale=head_scale,
+        head_margin=head_margin,
+        labels=fingerprint,
+        num_identities=identities,
+        name=name,
+        overwrite=overwrite,
+    )
+    card = read_card(out)
+    if json_output:
+        print_json({"path": out, "card": card})
+    else:
+        print(f"{out}: teacher {card.name}, {card.parameters:,} parameters, embedding {card.embedding_width}")
+
+
+def push(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
+    repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public; it is private otherwise.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Upload a bundle to the Hugging Face Hub."""
+    from facekd.models.hub import push_bundle
+
+    address = push_bundle(bundle, repo, private=not public)
+    if json_output:
+        print_json({"path": bundle, "repo": repo, "commit": address})
+    else:
+        print(f"{bundle} -> {address}")
+
+
+def pull(
+    repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the bundle to.")],
+    revision: Annotated[str | None, typer.Option("--revision", help="A branch, tag or commit.")] = None,
+    overwrite: Overwrite = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Download a bundle from the Hugging Face Hub and verify it."""
+    from facekd.models.card import read_card
+    from facekd.models.hub import pull_bundle
+
+    pull_bundle(repo, out, revision=revision, overwrite=overwrite)
+    if json_output:
+        print_json({"path": out, "repo": repo, "card": read_card(out)})
+    else:
+        print(f"{repo} -> {out}")
