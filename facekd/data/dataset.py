@@ -87,7 +87,8 @@ def collate(samples: Sequence[Sample | Broken]) -> dict[str, Any]:
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, i) for one rank of one epoch, from the `start`-th sample of that rank on.
 
-    The permutation is default_rng([seed, epoch]).shuffle's, the same on every rank; rank r takes every num_replicas-th from r.
+    The permutation is default_rng([seed, epoch]).shuffle's, the same on every rank; rank r
+    takes every num_replicas-th from r.
     The last n % num_replicas samples of the permutation are left out, so that every rank makes as many steps.
     """
 
