@@ -9,13 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facekd.data.alignment import TEMPLATE_112
-
 SIZE = 112
-_OVERSAMPLING = 2
-_CANVAS = SIZE * _OVERSAMPLING
-_SHIFT = 4  # fractional bits of the coordinates given to OpenCV
-_ORIGIN = TEMPLATE_112[2]
 
 _SKIN = np.array(
     [[255, 226, 204], [240, 200, 170], [214, 166, 130], [170, 120, 86], [118, 78, 54], [82, 54, 40]], float
