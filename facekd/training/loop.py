@@ -1,10 +1,9 @@
 """The training loop. It knows nothing of the method: a task maps a batch to a loss, and says what there is to train."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +17,15 @@ from facekd.training import resumption
 from facekd.training.checkpoint import CheckpointStore
 from facekd.training.feed import Feed, Window
 from facekd.training.interruption import Interrupted, StopRequest
-from facekd.training.log import Reporter, TrainingLog, resident_mib
+from facekd.training.log import Reporter, TrainingLog
+from facekd.training.meter import Meter, Progress
 from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
 from facekd.training.precision import Precision, candidates, choose_device, fastest
 from facekd.training.reproducibility import preserved_random_state, random_state, seed_everything, set_random_state
 from facekd.training.step import Diverged, Stepper, StepReport
 
-Evaluate = Callable[[nn.Module], dict[str, float]]
-"""Student -> figures on the dev pairs; "accuracy" chooses the best checkpoint."""
-
-
-@dataclass
-class Progress:
-    """Where a run is.
-
-    Attributes:
-        step: optimiser steps done.
-        epoch, batch: the first batch that is still to come.
-        best_step, best_accuracy: the best evaluated checkpoint so far.
-        broken: images met so far that could not be read.
-        skipped: steps that fp16 overflow left out.
-        seconds: time spent training, over all sessions of the run.
-        images: images trained on.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    best_step: int | None = None
-    best_accuracy: float | None = None
-    broken: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    images: int = 0
+Evaluate = Callable[[nn.Module, int], dict[str, float]]
+"""(student, step) -> figures on the dev pairs; "accuracy" chooses the best checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +45,6 @@ class LoopResult:
     chosen_step: int
     precision: Precision
     history: dict[int, dict[str, float]]
-
-
-@dataclass
-class _Interval:
-    """Sums since the last log line."""
-
-    parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    steps: int = 0
-    images: int = 0
-    wait_seconds: float = 0.0
-    broken: list[tuple[str, str]] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
 
 
 class Trainer:
@@ -194,7 +157,7 @@ class Trainer:
         began = time.monotonic()
         clock = time.perf_counter()
         minutes = self._settings.max_minutes
-        interval = _Interval()
+        meter = Meter()
         windows = self.feed.windows(self.progress.epoch, self.progress.batch)
         while self.progress.step < self.total_steps:
             window = self._next(windows, stop)
@@ -208,10 +171,10 @@ class Trainer:
             self.progress.seconds += spent
             out_of_time = minutes is not None and time.monotonic() - began >= 60 * minutes
             last = out_of_time or self.progress.step == self.total_steps
-            self._account(interval, window, report)
+            meter.add(self.progress, window, report)
             if last or self.progress.step % self._settings.log_every == 0:
-                self._log(interval, report)
-                interval = _Interval(started=clock)
+                self._log(meter)
+                meter = Meter(started=clock)
             self.reporter.advance(self.progress.step)
             evaluated = self._evaluate_if_due(last)
             if evaluated or last or stop or self.progress.step % self._settings.checkpoint_every == 0:
@@ -222,7 +185,7 @@ class Trainer:
                 self.reporter.say(self._stopped(f"max_minutes = {minutes}"))
                 return
             # Pace and time spent are those of training: evaluating and saving are left out.
-            interval.started += time.perf_counter() - clock
+            meter.started += time.perf_counter() - clock
             clock = time.perf_counter()
 
     def _next(self, windows: Any, stop: StopRequest) -> Window:
@@ -271,7 +234,7 @@ class Trainer:
             return False
         averaged = nullcontext() if self.average is None else self.average.applied()
         with preserved_random_state(), averaged:
-            figures = self._evaluate(self.task.student)
+            figures = self._evaluate(self.task.student, self.progress.step)
         self.history[self.progress.step] = figures
         accuracy = figures["accuracy"]
         if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
@@ -281,51 +244,15 @@ class Trainer:
         self.reporter.say(f"step {self.progress.step}: dev {listing} (best {self.progress.best_accuracy:.4f})")
         return True
 
-    # Log
-
-    def _account(self, interval: _Interval, window: Window, report: StepReport | None) -> None:
-        interval.steps += 1
-        interval.images += window.images
-        interval.wait_seconds += window.wait_seconds
-        interval.broken += window.broken
-        self.progress.images += window.images
-        self.progress.broken += len(window.broken)
-        if report is not None:
-            self.progress.skipped += report.skipped
-            for name, value in report.parts.items():
-                interval.parts[name] += value
-            interval.parts["steps"] += 1
-
-    def _log(self, interval: _Interval, report: StepReport | None) -> None:
-        seconds = time.perf_counter() - interval.started
-        counted = interval.parts.pop("steps", 0.0)
-        parts = {name: value / counted for name, value in interval.parts.items()}
-        pace = interval.images / seconds
+    def _log(self, meter: Meter) -> None:
         with preserved_random_state():
             diagnostics = self.task.diagnostics()
-        figures: dict[str, Any] = {
-            "epoch": self._epochs(),
-            "parts": parts,
-            "lr": report.rates if report else {},
-            "gradient_norm": report.gradient_norm if report else None,
-            "images_per_second": pace,
-            "data_wait_seconds": interval.wait_seconds,
-            "seconds": self.progress.seconds,
-            "diagnostics": diagnostics,
-            "broken": self.progress.broken,
-            "broken_keys": interval.broken,
-            "skipped": self.progress.skipped,
-            "resident_mib": resident_mib(),
-        }
+        figures = {"epoch": self._epochs(), **meter.figures(self.progress), "diagnostics": diagnostics}
         self.log.write("step", self.progress.step, figures)
-        for key, reason in interval.broken[:3]:
+        for key, reason in meter.broken[:3]:
             self.reporter.warn(f"image {key} left out: {reason} ({self.progress.broken} so far)")
-        listing = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
-        waiting = interval.wait_seconds / seconds
-        remark = f"  {waiting:.0%} waiting for data" if waiting > 0.1 else ""
-        self.reporter.figures(
-            self.progress.step, self.total_steps, f"epoch {self._epochs():.2f}  {listing}  {pace:.0f} images/s{remark}"
-        )
+        text = f"epoch {self._epochs():.2f}  {meter.text()}"
+        self.reporter.figures(self.progress.step, self.total_steps, text)
 
     def _epochs(self) -> float:
         return self.progress.epoch + self.progress.batch / self.feed.batches_per_epoch

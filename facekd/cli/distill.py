@@ -1,0 +1,48 @@
+"""`facekd distill`: a student from a teacher."""
+
+from typing import Annotated
+
+import typer
+
+from facekd.cli.output import JsonFlag
+from facekd.cli.train import (
+    DataOption,
+    OutOption,
+    OverwriteFlag,
+    RecipeArgument,
+    ResumeFlag,
+    SetOption,
+    assign,
+    run_verb,
+)
+from facekd.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def distill(
+        recipe: RecipeArgument,
+        out: OutOption,
+        teacher: Annotated[
+            str | None, typer.Option("--teacher", help="Teacher bundle, or .onnx, instead of the recipe's.")
+        ] = None,
+        data: DataOption = None,
+        overrides: SetOption = None,
+        resume: ResumeFlag = False,
+        overwrite: OverwriteFlag = False,
+        json_output: JsonFlag = False,
+    ) -> None:
+        """Distil a student from a teacher."""
+        from facekd.recipe import load_recipe
+
+        settings = [*(overrides or [])]
+        settings += [assign("teacher.bundle", teacher)] if teacher else []
+        settings += [assign("data.source", data)] if data else []
+        if not load_recipe(recipe, settings).distillation:
+            raise UsageError(
+                f"recipe {recipe} names no distillation method: add one (--set distillation.urfm={{}}), "
+                "or use `facekd train`"
+            )
+        run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)

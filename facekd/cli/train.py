@@ -1,0 +1,76 @@
+"""`facekd train`: a teacher, or a student without one, with a margin head."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekd.cli.output import JsonFlag
+
+RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Training faces instead of the recipe's: .rec, folder, or synthetic:identities=64."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field: --set training.epochs=5. May be repeated.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="New folder for the bundle, checkpoints and log.")]
+ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")]
+OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Delete the earlier run in --out first.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def train(
+        recipe: RecipeArgument,
+        out: OutOption,
+        data: DataOption = None,
+        overrides: SetOption = None,
+        resume: ResumeFlag = False,
+        overwrite: OverwriteFlag = False,
+        json_output: JsonFlag = False,
+    ) -> None:
+        """Train a teacher or an undistilled student."""
+        settings = [*(overrides or []), *([assign("data.source", data)] if data else [])]
+        run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)
+
+
+def assign(field: str, value: str) -> str:
+    """A `--set` string that gives `field` exactly this text, whatever YAML would make of it."""
+    import json
+
+    return f"{field}={json.dumps(value)}"
+
+
+def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overwrite: bool, json_output: bool) -> None:
+    """What `train` and `distill` share: run the recipe, show the table."""
+    from facekd.cli.output import print_json, print_table
+    from facekd.recipe import load_recipe
+    from facekd.training.run import RunResult, run_recipe, to_dict
+
+    loaded = load_recipe(recipe, settings)
+    result: RunResult = run_recipe(loaded, out=out, resume=resume, overwrite=overwrite, resume_command=resume_command())
+    if json_output:
+        print_json(to_dict(loaded, result))
+        return
+    rows = []
+    sets = [("dev", result.dev), *(("report", one) for one in result.report.values())]
+    sets.append(("dev, prompted teacher", result.prompted_teacher))
+    for role, one in sets:
+        if one is not None:
+            rows.append((one.name, role, f"{one.accuracy:.2%}", f"{one.std:.2%}", f"{one.auc:.4f}"))
+    budget = f"step {result.chosen_step} of {result.total_steps}, {result.images_per_second:.0f} images/s"
+    caption = f"weights of {budget}\nbundle  {result.bundle}\nresult  {result.path}"
+    print_table(loaded.name, ("pairs", "role", "accuracy", "std over folds", "AUC"), rows, caption)
+
+
+def resume_command() -> str:
+    """The command line of this process, with --resume and without --overwrite."""
+    import shlex
+    import sys
+
+    words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+    return shlex.join(["facekd", *words, "--resume"])

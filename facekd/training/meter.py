@@ -1,0 +1,98 @@
+"""Counts: where a run is, and what happened since the last log line."""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from facekd.training.feed import Window
+from facekd.training.log import resident_mib
+from facekd.training.step import StepReport
+
+
+@dataclass
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch, batch: the first batch that is still to come.
+        best_step, best_accuracy: the best evaluated checkpoint so far.
+        broken: images met so far that could not be read.
+        skipped: steps that fp16 overflow left out.
+        seconds: time spent training, over all sessions of the run.
+        images: images trained on.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_step: int | None = None
+    best_accuracy: float | None = None
+    broken: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    images: int = 0
+
+
+@dataclass
+class Meter:
+    """Sums since the last log line.
+
+    Attributes:
+        started: perf_counter() of its begin; moved forward by whatever is not training.
+        broken: (key, reason) of the images that could not be read.
+    """
+
+    started: float = field(default_factory=time.perf_counter)
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    _parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _images: int = 0
+    _steps: int = 0
+    _wait_seconds: float = 0.0
+    _last: StepReport | None = None
+
+    def add(self, progress: Progress, window: Window, report: StepReport | None) -> None:
+        """Counts one step; `report` is None if the window had no readable image."""
+        progress.images += window.images
+        progress.broken += len(window.broken)
+        self._images += window.images
+        self._wait_seconds += window.wait_seconds
+        self.broken += window.broken
+        if report is None:
+            return
+        progress.skipped += report.skipped
+        self._last = report
+        if not report.skipped:
+            self._steps += 1
+            for name, value in report.parts.items():
+                self._parts[name] += value
+
+    def figures(self, progress: Progress) -> dict[str, Any]:
+        """The figures of a log line: loss parts as means over the steps, rates and norm of the last step."""
+        return {
+            "parts": self._means(),
+            "lr": self._last.rates if self._last else {},
+            "gradient_norm": self._last.gradient_norm if self._last else None,
+            "images_per_second": self._images / self._seconds(),
+            "data_wait_seconds": self._wait_seconds,
+            "seconds": progress.seconds,
+            "images": progress.images,
+            "broken": progress.broken,
+            "broken_keys": [key for key, _ in self.broken],
+            "skipped": progress.skipped,
+            "resident_mib": resident_mib(),
+        }
+
+    def text(self) -> str:
+        """The same in short, for people."""
+        listing = "  ".join(f"{name} {value:.3f}" for name, value in self._means().items())
+        waiting = self._wait_seconds / self._seconds()
+        remark = f"  {waiting:.0%} waiting for data" if waiting > 0.1 else ""
+        return f"{listing}  {self._images / self._seconds():.0f} images/s{remark}"
+
+    def _means(self) -> dict[str, float]:
+        return {name: value / self._steps for name, value in self._parts.items()}
+
+    def _seconds(self) -> float:
+        return max(time.perf_counter() - self.started, 1e-9)

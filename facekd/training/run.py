@@ -1,0 +1,144 @@
+"""A whole run: data, task, loop, and what is made of its end."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from torch import nn
+
+from facekd.data.source import Source, open_source
+from facekd.data.verification_set import VerificationSet, load_verification_set
+from facekd.distillation.task import Task, build_task
+from facekd.errors import FacekdError, UsageError
+from facekd.evaluation.verification import VerificationResult
+from facekd.recipe import DataConfig, Recipe
+from facekd.training.finish import RunResult, finish, verify
+from facekd.training.log import Reporter
+from facekd.training.loop import Trainer
+from facekd.training.reproducibility import seed_everything
+
+_MADE_BY_A_RUN = ("checkpoints", "tensorboard", "bundle", "log.jsonl", "result.json", "recipe.yaml")
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+    resume_command: str = "the same command with --resume",
+) -> RunResult:
+    """Runs a recipe from its data to the bundle in `out`.
+
+    Args:
+        recipe: complete: recipe, seed and data are the run.
+        out: new or empty folder; gets `bundle/`, `checkpoints/`, `log.jsonl`, `recipe.yaml`, `result.json`.
+        resume: go on from the newest checkpoint in `out`; starts from nothing if there is none yet.
+        overwrite: delete what an earlier run left in `out`.
+        reporter: where progress goes; default stderr.
+        resume_command: what to tell somebody who interrupts.
+
+    Raises:
+        UsageError: something the recipe names is not there or does not fit; `out` is not empty.
+        Interrupted: stopped by a signal, after saving.
+        FacekdError: see `Trainer.run`.
+    """
+    out = Path(out)
+    reporter = reporter or Reporter()
+    _prepare(out, resume=resume, overwrite=overwrite)
+    source = open_recipe_source(recipe.data)
+    pairs = _open_pairs(recipe)  # before the training, so that a wrong path does not show hours later
+    seed_everything(recipe.seed)
+    task = build_task(recipe, source)
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    return run(
+        recipe, task, source, out=out, pairs=pairs, resume=resume, reporter=reporter, resume_command=resume_command
+    )
+
+
+def run(
+    recipe: Recipe,
+    task: Task,
+    source: Source,
+    *,
+    out: Path,
+    pairs: Mapping[str, VerificationSet] | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+    resume_command: str = "the same command with --resume",
+) -> RunResult:
+    """Trains `task`, evaluates the best weights and writes the bundle; see `run_recipe`.
+
+    Args:
+        pairs: the verification sets the recipe names, by the name it gives them; default: opened here.
+    """
+    reporter = reporter or Reporter()
+    pairs = _open_pairs(recipe) if pairs is None else pairs
+    dev = pairs.get(recipe.evaluation.dev) if recipe.evaluation.dev else None
+
+    dev_results: dict[int, VerificationResult] = {}
+
+    def dev_figures(student: nn.Module, step: int) -> dict[str, float]:
+        assert dev is not None
+        result = dev_results[step] = verify(student, task.student_input, dev)
+        return {"accuracy": result.accuracy, "std": result.std, "auc": result.auc, "seconds": result.seconds or 0.0}
+
+    trainer = Trainer(
+        recipe,
+        task,
+        source,
+        out=out,
+        evaluate=dev_figures if dev is not None else None,
+        reporter=reporter,
+        resume_command=resume_command,
+    )
+    loop = trainer.run(resume=resume)
+    dev_result = dev_results.get(loop.chosen_step)
+    if dev is not None and dev_result is None:  # chosen in an earlier session
+        dev_result = verify(task.student, task.student_input, dev)
+    return finish(recipe, task, source, loop, out=out, dev=dev_result, pairs=pairs, reporter=reporter)
+
+
+def open_recipe_source(data: DataConfig) -> Source:
+    """The training faces a recipe names, within its limits."""
+    source = open_source(
+        data.source,
+        max_identities=data.max_identities,
+        max_images=data.max_images_per_identity,
+        min_images=data.min_images_per_identity if data.min_images_per_identity > 1 else None,
+    )
+    if source.num_identities < 2:
+        raise UsageError(f"{data.source} has {source.num_identities} identity within the limits: training needs two")
+    return source
+
+
+def _open_pairs(recipe: Recipe) -> dict[str, VerificationSet]:
+    names: Sequence[str] = [*([recipe.evaluation.dev] if recipe.evaluation.dev else []), *recipe.evaluation.report]
+    return {name: load_verification_set(name) for name in names}
+
+
+def _prepare(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Makes `out`, or refuses it. Only what a run makes is ever deleted."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite contradict each other: give one")
+    try:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out {out} is a file: give a folder")
+        present = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        foreign = [name for name in present if name not in _MADE_BY_A_RUN]
+        if overwrite and foreign:
+            raise UsageError(f"--out {out} holds {foreign[0]!r}, which no run made: give another folder")
+        if present and not resume and not overwrite:
+            raise UsageError(f"--out {out} is not empty ({present[0]}, ...): add --resume or --overwrite")
+        if overwrite:
+            for name in present:
+                path = out / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FacekdError(f"cannot write to --out {out}: {error.strerror or error}") from error
