@@ -1,0 +1,171 @@
+"""`facekd data synth|pack|inspect|align`: make, pack, look at and align sets of faces."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facekd.cli.output import JsonFlag, print_json, print_table
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+_SHOWN = 20
+
+verbs = typer.Typer(no_args_is_help=True, help="Make, pack, look at and align sets of faces.", rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Attaches `facekd data`."""
+    app.add_typer(verbs, name="data")
+
+
+@verbs.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="A folder (train.rec goes into it) or a name that ends in .rec.")],
+    identities: Annotated[int, typer.Option(min=1, help="People.")] = 64,
+    images: Annotated[int, typer.Option(min=1, help="Photographs of each.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")] = 0,
+    first_identity: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
+    difficulty: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="variety, pose, light, expression, blur, noise, clutter: name=strength."),
+    ] = None,
+    folder: Annotated[bool, typer.Option("--folder", help="Write a folder of JPEGs instead of records.")] = False,
+    overwrite: Overwrite = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Draws synthetic people: no data, no download."""
+    from facekd.data.packing import pack_records, write_folder
+    from facekd.data.synthetic import SyntheticSource
+
+    text = f"identities={identities},images={images},seed={seed},first_identity={first_identity}"
+    source = SyntheticSource.from_text(",".join([text, *(difficulty or [])]))
+    write = write_folder if folder else pack_records
+    _print_written(write(source, out, overwrite=overwrite, track=_track), json_output)
+
+
+@verbs.command()
+def pack(
+    source: Annotated[str, typer.Argument(help="A folder with one folder an identity, or any other source.")],
+    out: Annotated[Path, typer.Argument(help="A folder (train.rec goes into it) or a name that ends in .rec.")],
+    size: Annotated[int, typer.Option(min=1, help="Side every image must have, in pixels.")] = 112,
+    overwrite: Overwrite = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Packs aligned faces into RecordIO (.rec, .idx, property), as InsightFace lays it out."""
+    from facekd.data.packing import pack_records
+    from facekd.data.source import open_source
+
+    opened = open_source(source, size=(size, size))
+    _print_written(pack_records(opened, out, overwrite=overwrite, track=_track), json_output)
+
+
+@verbs.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="A .rec, a folder, or synthetic:identities=64,images=20,seed=0.")],
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG), one identity a row.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the images.")] = False,
+    overwrite: Overwrite = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Counts images and identities, and names every broken image."""
+    from facekd.data.inspection import inspect_source, write_sheet
+    from facekd.data.source import open_source
+
+    opened = open_source(source, size=None)
+    summary = inspect_source(opened, decode=not quick, track=_track)
+    if sheet is not None:
+        write_sheet(opened, sheet, overwrite=overwrite)
+        summary["sheet"] = str(sheet)
+    if json_output:
+        print_json(summary)
+        return
+    spread = summary["images_per_identity"]
+    sizes = summary["sizes"]
+    rows: list[tuple[str, Any]] = [
+        ("images", summary["images"]),
+        ("identities", summary["identities"]),
+        (
+            "images an identity",
+            f"{spread['min']:g} / {spread['median']:g} / {spread['max']:g}, mean {spread['mean']:.2f}",
+        ),
+        ("sizes", "not read (--quick)" if sizes is None else ", ".join(f"{n} of {size}" for size, n in sizes.items())),
+        ("broken", len(summary["broken"])),
+        ("index", summary["index_rebuilt"] or "good"),
+        ("fingerprint", summary["fingerprint"][:16]),
+    ]
+    if sheet is not None:
+        rows.append(("contact sheet", sheet))
+    print_table(summary["name"], ("", "min / median / max where three"), rows)
+    print_table("images of one identity", ("images", "identities"), summary["histogram"])
+    _print_broken(summary["broken"])
+
+
+@verbs.command()
+def align(
+    photographs: Annotated[Path, typer.Argument(help="Folder of photographs, searched in depth.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the aligned faces, or a name that ends in .rec.")],
+    detector: Annotated[Path, typer.Option(envvar="FACEKD_DETECTOR", help="YuNet .onnx of the OpenCV zoo.")],
+    size: Annotated[int, typer.Option(min=16, help="Side of an aligned face, in pixels.")] = 112,
+    image_format: Annotated[str, typer.Option("--format", help="png or jpg (quality 95).")] = "png",
+    score: Annotated[float, typer.Option(help="Least score of a face.")] = 0.6,
+    overwrite: Overwrite = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Finds the face in every photograph and aligns it by five points; reports where none was found."""
+    from facekd.data.align_folder import align_folder
+    from facekd.data.detection import YuNet
+
+    report = align_folder(
+        photographs,
+        out,
+        YuNet(detector, score_threshold=score),
+        size=size,
+        image_format=image_format,
+        overwrite=overwrite,
+        track=_track,
+    )
+    if json_output:
+        print_json(report.as_dict())
+        return
+    print_table(
+        f"aligned into {report.path}",
+        ("photographs", "count"),
+        [
+            ("read", report.photographs),
+            ("aligned", report.aligned),
+            ("with several faces (most prominent taken)", len(report.several_faces)),
+            ("no face found", len(report.not_found)),
+            ("unreadable", len(report.unreadable)),
+            ("identities", report.identities),
+        ],
+        caption=f"every name in {report.report}",
+    )
+    _print_broken([(key, "no face found") for key in report.not_found] + list(report.unreadable))
+
+
+def _print_written(result: dict[str, Any], json_output: bool) -> None:
+    if json_output:
+        print_json(result)
+        return
+    rows = [(name, result[name]) for name in ("images", "identities")] + [("left out", len(result["broken"]))]
+    print_table(f"written to {result['path']}", ("", "count"), rows)
+    _print_broken(result["broken"])
+
+
+def _print_broken(broken: list[Any]) -> None:
+    if not broken:
+        return
+    more = len(broken) - _SHOWN
+    caption = f"and {more} more: --json names all" if more > 0 else None
+    print_table("left out", ("image", "why"), [tuple(row) for row in broken[:_SHOWN]], caption=caption)
+
+
+def _track(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
+    """A progress bar on stderr; stdout stays clean for results."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total, description=title)

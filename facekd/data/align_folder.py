@@ -1,0 +1,163 @@
+"""A folder of photographs -> aligned faces, with a report of what was not found."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facekd.data.alignment import align
+from facekd.data.decoding import decode_image, encode_jpeg, encode_png
+from facekd.data.detection import YuNet, choose_face
+from facekd.data.folder import walk_images
+from facekd.data.packing import Track, check_apart, silently
+from facekd.data.records import RecordWriter
+from facekd.data.source import UnreadableImage
+from facekd.data.writing import atomic_file, atomic_folder
+from facekd.errors import FacekdError, UsageError
+
+
+@dataclass
+class AlignReport:
+    """What became of every photograph; keys are paths relative to the folder."""
+
+    photographs: int = 0
+    aligned: int = 0
+    identities: int = 0
+    several_faces: list[str] = field(default_factory=list)
+    not_found: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    path: str = ""
+    report: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def align_folder(
+    photographs: str | Path,
+    out: str | Path,
+    detector: YuNet,
+    *,
+    size: int = 112,
+    image_format: str = "png",
+    quality: int = 95,
+    overwrite: bool = False,
+    track: Track = silently,
+) -> AlignReport:
+    """Detects, chooses and aligns one face a photograph.
+
+    Args:
+        photographs: folder, searched in depth; its sub-folders are kept.
+        out: a folder, or a name that ends in .rec (then every sub-folder is an identity).
+        detector: finds the faces; `choose_face` takes the most prominent.
+        size: side of the aligned face in pixels.
+        image_format: "png" (lossless) or "jpg" (`quality`).
+        quality: of JPEGs.
+        overwrite: replace what is there.
+        track: shows progress.
+
+    Raises:
+        FacekdError: not one face was found; nothing is written then.
+    """
+    photographs, out = Path(photographs), Path(out)
+    if not photographs.is_dir():
+        raise UsageError(f"no folder of photographs at {photographs}")
+    if image_format not in _ENCODERS:
+        raise UsageError(f"unknown image format {image_format!r}: one of {', '.join(_ENCODERS)}")
+    check_apart(photographs, out)
+    files = sorted(walk_images(photographs), key=lambda file: (file.parent.as_posix(), file.name))
+    if not files:
+        raise FacekdError(f"{photographs} holds no photograph (jpg, jpeg, png, bmp, webp), in any sub-folder")
+    report = AlignReport(photographs=len(files), path=str(out))
+    faces = _faces(photographs, files, detector, size, report, track)
+    if out.suffix == ".rec":
+        report.report = str(out.with_suffix(".report.json"))
+        _write_records(faces, out, size, image_format, quality, overwrite, report)
+    else:
+        report.report = str(out / "report.json")
+        _write_folder(faces, out, image_format, quality, overwrite, report)
+    return report
+
+
+def _faces(
+    photographs: Path, files: list[Path], detector: YuNet, size: int, report: AlignReport, track: Track
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """(relative path, aligned face) of every photograph that has one; the others go into the report."""
+    for file in track(files, len(files), "aligning"):
+        key = file.as_posix()
+        try:
+            image = decode_image((photographs / file).read_bytes(), key)
+        except UnreadableImage as error:
+            report.unreadable.append((key, error.reason))
+            continue
+        except OSError as error:
+            report.unreadable.append((key, error.strerror or str(error)))
+            continue
+        faces = detector.detect(image)
+        face = choose_face(faces, image.shape[1], image.shape[0])
+        if face is None:
+            report.not_found.append(key)
+            continue
+        try:
+            aligned = align(image, face.landmarks, size)
+        except FacekdError as error:
+            report.unreadable.append((key, str(error)))
+            continue
+        if len(faces) > 1:
+            report.several_faces.append(key)
+        report.aligned += 1
+        yield file, aligned
+
+
+def _write_folder(
+    faces: Iterator[tuple[Path, np.ndarray]], out: Path, form: str, quality: int, overwrite: bool, report: AlignReport
+) -> None:
+    identities: Counter[Path] = Counter()
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        for file, aligned in faces:
+            target = folder / file.with_suffix(f".{form}")
+            if target.exists():  # a.jpg and a.png
+                target = folder / f"{file}.{form}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(_ENCODERS[form](aligned, quality))
+            identities[file.parent] += 1
+        report.identities = len(identities)
+        _require_some(report)
+        (folder / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n")
+
+
+def _write_records(
+    faces: Iterator[tuple[Path, np.ndarray]],
+    out: Path,
+    size: int,
+    form: str,
+    quality: int,
+    overwrite: bool,
+    report: AlignReport,
+) -> None:
+    labels: dict[Path, int] = {}
+    with RecordWriter(out, size=(size, size), overwrite=overwrite) as writer:
+        for file, aligned in faces:
+            label = labels.setdefault(file.parent, len(labels))
+            writer.write(label, _ENCODERS[form](aligned, quality))
+        report.identities = len(labels)
+        _require_some(report)
+    names = [folder.as_posix() for folder in labels]
+    with atomic_file(Path(report.report), overwrite=True) as stream:
+        stream.write((json.dumps({**report.as_dict(), "labels": names}, indent=2) + "\n").encode())
+
+
+def _require_some(report: AlignReport) -> None:
+    if report.aligned == 0:
+        first = (report.not_found or [key for key, _ in report.unreadable])[0]
+        raise FacekdError(
+            f"no face found in any of {report.photographs} photographs ({len(report.not_found)} without a face, "
+            f"{len(report.unreadable)} unreadable), the first {first}"
+        )
+
+
+_ENCODERS = {"png": lambda image, quality: encode_png(image), "jpg": encode_jpeg}

@@ -1,0 +1,114 @@
+"""What is in a source: counts, sizes, what is broken, and a sheet of it to look at."""
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from facekd.data.decoding import encode_png
+from facekd.data.packing import Track, silently
+from facekd.data.source import Source, UnreadableImage
+from facekd.data.writing import atomic_file
+from facekd.errors import UsageError
+
+_BINS = (1, 2, 5, 10, 20, 50, 100, 200)
+
+
+def inspect_source(source: Source, *, decode: bool = True, track: Track = silently) -> dict[str, Any]:
+    """Summarises a source.
+
+    Args:
+        source: opened with size=None, so that every size is seen.
+        decode: read every image; without it only what the headers say is reported.
+        track: shows progress.
+
+    Returns:
+        name, images, identities, images_per_identity (min, quartiles, max, mean), histogram: list of
+        [images an identity, identities], sizes: {"112x112": images} or None, broken: list of [key, reason],
+        index_rebuilt, fingerprint.
+    """
+    counts = np.bincount(source.labels, minlength=source.num_identities)
+    quartiles = np.percentile(counts, [0, 25, 50, 75, 100])
+    broken = [list(pair) for pair in getattr(source, "broken", [])]
+    sizes: Counter[str] | None = None
+    if decode:
+        sizes = Counter()
+        for i in track(range(len(source)), len(source), "reading"):
+            try:
+                height, width = source.read(i).shape[:2]
+            except UnreadableImage as error:
+                broken.append([error.key, error.reason])
+            else:
+                sizes[f"{width}x{height}"] += 1
+    return {
+        "name": source.name,
+        "images": len(source),
+        "identities": source.num_identities,
+        "images_per_identity": {
+            **dict(zip(("min", "q25", "median", "q75", "max"), quartiles.tolist(), strict=True)),
+            "mean": float(counts.mean()),
+        },
+        "histogram": _histogram(counts),
+        "sizes": dict(sizes.most_common()) if sizes is not None else None,
+        "broken": broken,
+        "index_rebuilt": getattr(source, "index_rebuilt", None),
+        "fingerprint": source.fingerprint(),
+    }
+
+
+def write_sheet(
+    source: Source, path: str | Path, *, rows: int = 8, columns: int = 10, side: int = 112, overwrite: bool = False
+) -> int:
+    """Writes a PNG with one identity a row, evenly chosen; images are fitted into squares. Returns the images shown."""
+    if Path(path).suffix.lower() != ".png":
+        raise UsageError(f"the contact sheet is a PNG: {path} should end in .png")
+    identities = np.unique(np.linspace(0, source.num_identities - 1, rows).round().astype(int))
+    sheet = np.zeros((len(identities) * side, columns * side, 3), np.uint8)
+    shown = 0
+    order = np.argsort(source.labels, kind="stable")
+    starts = np.searchsorted(source.labels[order], [identities, identities + 1])
+    for row, (start, end) in enumerate(starts.T.tolist()):
+        column = 0
+        for i in order[start:end].tolist():
+            if column == columns:
+                break
+            try:
+                image = source.read(i)
+            except UnreadableImage:
+                continue
+            sheet[row * side : (row + 1) * side, column * side : (column + 1) * side] = _fitted(image, side)
+            column += 1
+        shown += column
+    with atomic_file(Path(path), overwrite=overwrite) as file:
+        file.write(encode_png(sheet))
+    return shown
+
+
+def _fitted(image: np.ndarray, side: int) -> np.ndarray:
+    """Scaled to fit a black square."""
+    height, width = image.shape[:2]
+    if (height, width) == (side, side):
+        return image
+    scale = side / max(height, width)
+    reduced = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, reduced, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    out = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - small.shape[0]) // 2, (side - small.shape[1]) // 2
+    out[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return out
+
+
+def _histogram(counts: np.ndarray) -> list[tuple[str, int]]:
+    edges = [*_BINS, int(max(counts.max(), _BINS[-1])) + 1]
+    rows = []
+    for low, high in itertools.pairwise(edges):
+        inside = int(((counts >= low) & (counts < high)).sum())
+        last = low == _BINS[-1]
+        name = f"{low} and more" if last else str(low) if high == low + 1 else f"{low} to {high - 1}"
+        rows.append((name, inside))
+    while len(rows) > 1 and rows[-1][1] == 0:
+        rows.pop()
+    return rows
