@@ -274,17 +274,19 @@ def open_embedder(
     Raises:
         UsageError: nothing there that holds a model, or a spec given for a model that states its own.
     """
-    from facekd.evaluation.runners import RUNNERS
+    from facekd.evaluation.runners import RUNNERS, open_artefact
 
     path = Path(path)
     if not path.exists():
         raise UsageError(f"model {path} does not exist: give a bundle or artefact folder, or an .onnx or .tflite file")
     if path.is_file() and path.suffix.lower() in RUNNERS:
         return RUNNERS[path.suffix.lower()](path, input_spec=input_spec, layout=layout, threads=threads)
-    if (path / "card.json").is_file():
+    for marker in ("card.json", "manifest.json"):
+        if not (path / marker).is_file():
+            continue
         if input_spec is not None or layout is not None:
-            raise UsageError(f"{path} states its own input spec in card.json: leave mean, std, colour, layout out")
-        return _open_bundle(path, threads)
+            raise UsageError(f"{path} states its own input spec in {marker}: leave mean, std, colour, layout out")
+        return _open_bundle(path, threads) if marker == "card.json" else open_artefact(path, threads=threads)
     kind = "a folder without card.json or manifest.json" if path.is_dir() else f"a {path.suffix or 'nameless'} file"
     raise UsageError(f"model {path} is {kind}: give a bundle or artefact folder, or an .onnx or .tflite file")
 

@@ -3,7 +3,9 @@
 Both take whatever batch they are given: a file with a fixed batch is called in steps of it, the last step padded.
 """
 
+import hashlib
 import importlib
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -35,6 +37,7 @@ class FileRunner:
         input_spec: normalisation; its size is taken where the file leaves it free, else the file's own size holds.
         layout: needed only where the shape does not tell.
         encode: float32 array -> the file's input type; default a plain cast.
+        takes_pixels: the file takes RGB pixels, 0 to 255, and normalises and orders them itself.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class FileRunner:
         input_spec: InputSpec,
         layout: Layout | None,
         encode: Run | None = None,
+        takes_pixels: bool = False,
     ) -> None:
         self.path = path
         self.layout: Layout = find_layout(path, shape, layout)
@@ -56,6 +60,7 @@ class FileRunner:
         )
         self.input = input_spec.model_copy(update={"size": size})
         self.fixed_batch: int | None = int(shape[0]) if _fixed(shape[0]) else None
+        self._takes_pixels = takes_pixels
         self._raw_pixels = encode is None and dtype == np.uint8
         self._dtype = dtype
         self._run = run
@@ -79,7 +84,9 @@ class FileRunner:
         return torch.from_numpy(np.concatenate(outputs))
 
     def _prepare(self, images: torch.Tensor) -> np.ndarray:
-        if self._raw_pixels:
+        if self._takes_pixels:
+            array = images.numpy()
+        elif self._raw_pixels:
             pixels = images.flip(1) if self.input.colour == "BGR" else images
             array = pixels.numpy()
         else:
@@ -111,7 +118,12 @@ class FileRunner:
 
 
 def open_onnx(
-    path: Path, *, input_spec: InputSpec | None = None, layout: Layout | None = None, threads: int | None = None
+    path: Path,
+    *,
+    input_spec: InputSpec | None = None,
+    layout: Layout | None = None,
+    threads: int | None = None,
+    takes_pixels: bool = False,
 ) -> FileRunner:
     """An .onnx file through ONNX Runtime on the CPU.
 
@@ -120,6 +132,7 @@ def open_onnx(
         input_spec: default: RGB, (pixel - 127.5) / 127.5.
         layout: default: read from the input's shape.
         threads: default: all of the machine's.
+        takes_pixels: see FileRunner.
     """
     runtime = _need("onnxruntime", "onnx")
     options = runtime.SessionOptions()
@@ -154,11 +167,17 @@ def open_onnx(
         run=run,
         input_spec=input_spec or InputSpec(),
         layout=layout,
+        takes_pixels=takes_pixels,
     )
 
 
 def open_tflite(
-    path: Path, *, input_spec: InputSpec | None = None, layout: Layout | None = None, threads: int | None = None
+    path: Path,
+    *,
+    input_spec: InputSpec | None = None,
+    layout: Layout | None = None,
+    threads: int | None = None,
+    takes_pixels: bool = False,
 ) -> FileRunner:
     """A .tflite file through LiteRT (XNNPACK); int8 and uint8 inputs and outputs by their quantisation parameters.
 
@@ -200,11 +219,46 @@ def open_tflite(
         input_spec=input_spec or InputSpec(),
         layout=layout,
         encode=quantise if in_scale else None,
+        takes_pixels=takes_pixels,
     )
 
 
 RUNNERS: dict[str, Callable[..., FileRunner]] = {".onnx": open_onnx, ".tflite": open_tflite}
 """File suffix -> what opens it."""
+
+
+def open_artefact(folder: Path, *, threads: int | None = None) -> FileRunner:
+    """The model of an exported artefact, as its manifest describes it, after comparing it with its sha256.
+
+    Raises:
+        UsageError: the artefact is for a runtime that is not run here.
+        FacekdError: the manifest or the model is damaged.
+    """
+    manifest_file = folder / "manifest.json"
+    try:
+        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        model, stated = folder / manifest["model"], manifest["input"]
+        input_spec = InputSpec.model_validate(stated["spec"])
+        layout: Layout = stated["layout"].upper()
+        takes_pixels = {"in": True, "out": False}[stated["preprocess"]]
+        hashes: dict[str, str] = manifest["files"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FacekdError(
+            f"{manifest_file} is not an artefact's manifest ({_one_line(error)}); export the bundle again"
+        ) from error
+    if model.suffix not in RUNNERS:
+        raise UsageError(
+            f"{folder} is for {manifest.get('target')} ({model.name}): evaluated here are {', '.join(RUNNERS)}"
+        )
+    if not model.is_file():
+        raise FacekdError(f"{folder}: {model.name} is missing; export the bundle again")
+    with model.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != hashes.get(manifest["model"]):
+        raise FacekdError(f"{model} was changed after it was exported (its sha256 differs); export the bundle again")
+    return RUNNERS[model.suffix](
+        model, input_spec=input_spec, layout=layout, threads=threads, takes_pixels=takes_pixels
+    )
 
 
 def find_layout(path: Path, shape: Sequence[Any], stated: Layout | None) -> Layout:

@@ -47,6 +47,8 @@ def test_ten_folds_agree_with_sklearn_folds_and_a_plain_loop(pairs: int, seed: i
     np.testing.assert_allclose(result.fold_accuracies, accuracies, rtol=0, atol=1e-15)
     np.testing.assert_allclose(result.fold_thresholds, thresholds, rtol=0, atol=1e-15)
     assert result.accuracy == pytest.approx(sum(accuracies) / 10)
+    best = max(((result.distances < t) == issame).mean() for t in np.arange(0, 4, 0.01))
+    assert result.best_accuracy == pytest.approx(best)
     assert result.std == pytest.approx((sum((a - result.accuracy) ** 2 for a in accuracies) / 10) ** 0.5)
 
 
@@ -54,7 +56,7 @@ def test_acceptance_is_strict_at_a_threshold_of_the_grid() -> None:
     # Distance 2.0 exactly (orthogonal): accepted by 2.01, not by 2.0. Genuine pairs all lie at 2.0 and impostors at
     # 4.0, so the first best threshold is 2.01; with "<=" it would be 2.0.
     distances = np.array([2.0, 4.0] * 10)
-    accuracies, thresholds = k_fold_accuracy(distances, np.array([True, False] * 10))
+    accuracies, thresholds, _ = k_fold_accuracy(distances, np.array([True, False] * 10))
     assert (accuracies == 1).all()
     np.testing.assert_allclose(thresholds, 2.01)
 
@@ -136,6 +138,13 @@ def test_scale_rotation_and_order_within_a_pair_change_nothing() -> None:
         np.testing.assert_array_equal(result.fold_accuracies, expected.fold_accuracies)
         assert result.tar_at_far == expected.tar_at_far
         assert result.eer == expected.eer
+
+
+def test_folds_of_one_kind_are_counted() -> None:
+    embeddings, _ = make_pairs(100, 10)
+    assert verify_pairs(embeddings, np.arange(100) < 50).one_kind_folds == 10
+    assert verify_pairs(embeddings, np.arange(100) < 45).one_kind_folds == 9
+    assert verify_pairs(embeddings, np.arange(100) % 2 == 0).one_kind_folds == 0
 
 
 def test_perfect_and_useless_embeddings() -> None:

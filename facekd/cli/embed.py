@@ -1,0 +1,86 @@
+"""`facekd embed`: images to embeddings in a file."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekd.cli.evaluate import (
+    BatchSize,
+    Colour,
+    Layout,
+    Mean,
+    Std,
+    Threads,
+    parse_input_spec,
+    parse_layout,
+)
+from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.errors import FacekdError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Attaches the verb."""
+    app.command("embed")(embed)
+
+
+def embed(
+    model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or a foreign .onnx or .tflite file.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them: aligned crops.")],
+    out: Annotated[Path, typer.Option(help="File to write: .npz, .csv or .jsonl.")],
+    detector: Annotated[Path | None, typer.Option(help="YuNet .onnx: the images are photographs; align them.")] = None,
+    flip: Annotated[bool, typer.Option(help="Add the mirrored image's embedding, as evaluation does.")] = True,
+    raw: Annotated[bool, typer.Option("--raw", help="Keep the norm; default: L2-normalised.")] = False,
+    mean: Mean = None,
+    std: Std = None,
+    colour: Colour = None,
+    layout: Layout = None,
+    batch_size: BatchSize = 64,
+    threads: Threads = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Embed faces. Images without a usable face are named and left out; exits 1 if none is left."""
+    from facekd.evaluation.embed_files import WRITERS, embed_files, find_images
+    from facekd.evaluation.embedding import open_embedder
+    from facekd.evaluation.photographs import open_detector
+
+    if out.suffix not in WRITERS:
+        raise UsageError(f"--out {out}: give a file that ends in {', '.join(WRITERS)}")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists: choose another name, or overwrite it with --overwrite")
+    paths = find_images(images)
+    embedder = open_embedder(
+        model, input_spec=parse_input_spec(mean, std, colour), layout=parse_layout(layout), threads=threads
+    )
+    result = embed_files(
+        embedder,
+        paths,
+        detector=open_detector(detector) if detector else None,
+        flip=flip,
+        normalise=not raw,
+        batch_size=batch_size,
+        progress=sys.stderr.isatty(),
+    )
+    if not result.paths:
+        path, reason = next(iter(result.skipped.items()))
+        raise FacekdError(f"none of {len(paths)} images could be embedded; the first, {path}: {reason}")
+    WRITERS[out.suffix](out, result, overwrite=overwrite)
+    if json_output:
+        print_json(
+            {
+                "model": str(model),
+                "out": str(out),
+                "embedded": len(result.paths),
+                "embedding_width": embedder.embedding_width,
+                "flip": flip,
+                "normalised": not raw,
+                "skipped": {str(path): reason for path, reason in result.skipped.items()},
+            }
+        )
+        return
+    if result.skipped:
+        print_table("left out", ["image", "why"], [[str(path), reason] for path, reason in result.skipped.items()])
+    form = "raw" if raw else "normalised"
+    print(f"{len(result.paths)} embeddings of {embedder.embedding_width} numbers, {form}: {out}")

@@ -1,0 +1,173 @@
+"""`facekd evaluate`: verification accuracy of a bundle, an exported artefact or a foreign model file."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.errors import UsageError
+
+if TYPE_CHECKING:
+    from facekd.evaluation.evaluate import Evaluation
+    from facekd.input_spec import InputSpec
+
+Mean = Annotated[str | None, typer.Option(help="Foreign file: mean pixel, one number or R,G,B. Default 127.5.")]
+Std = Annotated[str | None, typer.Option(help="Foreign file: pixel standard deviation, one number or R,G,B.")]
+Colour = Annotated[str | None, typer.Option(help="Foreign file: channel order, RGB (default) or BGR.")]
+Layout = Annotated[str | None, typer.Option(help="Foreign file: NCHW or NHWC, where its shape does not tell.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images a batch.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Attaches the verb."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or a foreign .onnx or .tflite file.")],
+    pairs: Annotated[list[str], typer.Option(help="A .bin, a pairs.txt (with --images) or synthetic:...; repeatable.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the images that a pairs.txt names.")] = None,
+    folds: Annotated[
+        str, typer.Option(help="all, or some tenths of each set such as 1,2 (then not comparable).")
+    ] = "all",
+    mean: Mean = None,
+    std: Std = None,
+    colour: Colour = None,
+    layout: Layout = None,
+    detector: Annotated[Path | None, typer.Option(help="YuNet .onnx: --images holds photographs; align them.")] = None,
+    missing: Annotated[str, typer.Option(help="No face found: refuse, or centre (crop the middle).")] = "refuse",
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.png (ROC, DET, scores) and .json.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="CSV file for the score of every pair.")] = None,
+    save_thresholds: Annotated[
+        bool, typer.Option("--save-thresholds", help="Write the thresholds into the bundle, for `facekd verify`.")
+    ] = False,
+    batch_size: BatchSize = 64,
+    threads: Threads = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Measure 1:1 verification by the published 10-fold protocol."""
+    from facekd.evaluation.evaluate import evaluate_model
+
+    if missing not in ("refuse", "centre"):
+        raise UsageError(f"--missing {missing}: valid are refuse and centre")
+    outputs = [scores] + ([out / "evaluation.json", out / "evaluation.png"] if out else [])
+    if there := [path for path in outputs if path is not None and path.exists() and not overwrite]:
+        raise UsageError(f"{there[0]} exists: choose another place, or overwrite it (--overwrite)")
+    evaluation = evaluate_model(
+        model,
+        pairs,
+        images=images,
+        folds=parse_folds(folds),
+        input_spec=parse_input_spec(mean, std, colour),
+        layout=parse_layout(layout),
+        detector=detector,
+        missing=missing,  # type: ignore[arg-type]
+        out=out,
+        scores=scores,
+        save_thresholds=save_thresholds,
+        batch_size=batch_size,
+        threads=threads,
+        progress=sys.stderr.isatty(),
+    )
+    if json_output:
+        print_json(evaluation.to_dict())
+    else:
+        _print(evaluation)
+
+
+def parse_folds(text: str) -> list[int] | None:
+    """ "all" -> None, "1,2" -> [1, 2]."""
+    if text == "all":
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--folds {text}: give all, or numbers from 1 to 10 such as 1,2") from None
+
+
+def parse_input_spec(mean: str | None, std: str | None, colour: str | None) -> "InputSpec | None":
+    """The options of a foreign file as its input spec; None if none was given."""
+    given = {name: _channels(name, text) for name, text in (("mean", mean), ("std", std)) if text is not None}
+    if colour is not None and colour.upper() not in ("RGB", "BGR"):
+        raise UsageError(f"--colour {colour}: valid are RGB and BGR")
+    if colour is None and not given:
+        return None
+    from facekd.input_spec import InputSpec
+
+    return InputSpec.model_validate({**given, **({} if colour is None else {"colour": colour.upper()})})
+
+
+def parse_layout(text: str | None) -> Literal["NCHW", "NHWC"] | None:
+    """NCHW or NHWC in any case."""
+    if text is None:
+        return None
+    match text.upper():
+        case "NCHW":
+            return "NCHW"
+        case "NHWC":
+            return "NHWC"
+        case _:
+            raise UsageError(f"--layout {text}: valid are NCHW and NHWC")
+
+
+def _channels(name: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3) or (name == "std" and 0 in values):
+        raise UsageError(f"--{name} {text}: give one number or three, such as 127.5 or 123.7,116.3,103.5")
+    return values * 3 if len(values) == 1 else values
+
+
+def _print(evaluation: "Evaluation") -> None:
+    from facekd.evaluation.verification import far_name
+
+    results = [report.result for report in evaluation.sets]
+    print_table(
+        f"{evaluation.model}: verification, 10 folds",
+        ["set", "pairs", "accuracy, %", "EER, %", "AUC", "images", "seconds"],
+        [
+            [
+                result.name,
+                f"{result.pairs:,}",
+                f"{100 * result.accuracy:.2f} ± {100 * result.std:.2f}",
+                f"{100 * result.eer:.2f}",
+                f"{result.auc:.5f}",
+                f"{result.images_embedded:,}",
+                f"{result.seconds:.1f}",
+            ]
+            for result in results
+        ],
+    )
+    rows = [
+        [result.name, far_name(far), f"{100 * tar:.2f}", f"{result.threshold_cos[far]:.4f}", f"{limit:.4f}"]
+        for result in results
+        for (far, tar), limit in zip(result.tar_at_far.items(), result.threshold_distance.values(), strict=True)
+    ]
+    if rows:
+        print_table(
+            "at a false accept rate",
+            ["set", "FAR", "TAR, %", "threshold, cosine >", "threshold, squared L2 <"],
+            rows,
+        )
+    for result in results:
+        if result.unsupported_fars:
+            print(
+                f"{result.name}: {int((~result.issame).sum()):,} impostor pairs cannot show a FAR of "
+                f"{', '.join(map(far_name, result.unsupported_fars))}"
+            )
+        if result.one_kind_folds:
+            print(
+                f"{result.name}: {result.one_kind_folds} of {len(result.fold_accuracies)} folds hold pairs of one kind, "
+                f"which lowers the accuracy; at one threshold for all pairs it is {100 * result.best_accuracy:.2f} %"
+            )
+    for report in evaluation.sets:
+        if report.not_found:
+            print(f"{report.result.name}: no face found, middle cropped: {', '.join(report.not_found)}")
+    for what, path in evaluation.files.items():
+        print(f"{what}: {path}")

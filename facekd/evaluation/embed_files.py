@@ -1,0 +1,152 @@
+"""`facekd embed`: image files to embeddings in one file, and what could not be embedded."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facekd.data.decoding import check_size, decode_image
+from facekd.data.source import UnreadableImage
+from facekd.data.writing import atomic_file
+from facekd.errors import FacekdError, UsageError
+from facekd.evaluation.embedding import Embedder, embed_images
+from facekd.evaluation.photographs import FaceCrop, crop_face
+
+if TYPE_CHECKING:
+    from facekd.data.detection import YuNet
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class FileEmbeddings:
+    """Embeddings of files.
+
+    Attributes:
+        paths: of the images that were embedded, in the order asked for.
+        embeddings: float32 [n, e].
+        skipped: path -> why it has none.
+    """
+
+    paths: list[Path]
+    embeddings: np.ndarray
+    skipped: dict[Path, str]
+
+
+def embed_files(
+    embedder: Embedder,
+    paths: Sequence[Path],
+    *,
+    detector: "YuNet | None" = None,
+    flip: bool = True,
+    normalise: bool = True,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> FileEmbeddings:
+    """Embeds image files, a thousand held at a time.
+
+    Args:
+        embedder: see open_embedder.
+        paths: image files; aligned crops of the embedder's size, or photographs where `detector` is given.
+        detector: finds and aligns the largest central face.
+        flip: add the mirrored image's embedding.
+        normalise: L2-normalise; else raw, the norm kept.
+        batch_size: images a batch.
+        progress: show a bar on stderr.
+    """
+    kept: list[Path] = []
+    skipped: dict[Path, str] = {}
+    parts = []
+    for start in range(0, len(paths), CHUNK):
+        crops = []
+        for path in paths[start : start + CHUNK]:
+            try:
+                crops.append(read_crop(path, embedder, detector).image)
+                kept.append(path)
+            except UnreadableImage as error:
+                skipped[path] = error.reason
+        description = f"embed {min(start + CHUNK, len(paths))}/{len(paths)}"
+        parts.append(
+            embed_images(embedder, crops, flip=flip, batch_size=batch_size, progress=progress, description=description)
+        )
+    embeddings = np.concatenate(parts)
+    if normalise:
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if (bad := np.flatnonzero(~np.isfinite(norms) | (norms == 0))).size:
+            raise FacekdError(f"the embedding of {kept[bad[0]]} is zero or not finite: check the model's input spec")
+        embeddings = embeddings / norms
+    return FileEmbeddings(paths=kept, embeddings=embeddings, skipped=skipped)
+
+
+def read_crop(path: Path, embedder: Embedder, detector: "YuNet | None") -> FaceCrop:
+    """An image file as the model's aligned crop; without a detector it must be one already (then score 1, 1 face).
+
+    Raises:
+        UnreadableImage: not an image, no face found, or not of the model's size.
+    """
+    try:
+        image = decode_image(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UnreadableImage(str(path), error.strerror or type(error).__name__) from None
+    if detector is None:
+        check_size(image, str(path), embedder.input.size)
+        return FaceCrop(image=image, score=1.0, faces=1)
+    crop = crop_face(image, detector, embedder.input.size)
+    if crop is None:
+        raise UnreadableImage(str(path), "no face found")
+    return crop
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Files as given, folders as the image files under them, sorted.
+
+    Raises:
+        UsageError: a path that is not there, or a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UsageError(f"folder {path} holds no image ({', '.join(SUFFIXES)})")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UsageError(f"image {path} does not exist: give image files or folders of them")
+    return found
+
+
+def write_npz(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
+    """`embeddings` float32 [n, e] and `paths` [n] (text)."""
+    with atomic_file(path, overwrite=overwrite) as file:
+        np.savez(file, embeddings=result.embeddings, paths=np.array([str(p) for p in result.paths], dtype=np.str_))
+
+
+def write_csv(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
+    """A header (path, e0, e1, ...) and a row an image."""
+    with atomic_file(path, overwrite=overwrite) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text)
+        writer.writerow(["path", *(f"e{i}" for i in range(result.embeddings.shape[1]))])
+        for image, embedding in zip(result.paths, result.embeddings, strict=True):
+            writer.writerow([image, *(f"{value:.8g}" for value in embedding)])
+        text.detach()
+
+
+def write_jsonl(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
+    """An object {"path", "embedding"} a line."""
+    with atomic_file(path, overwrite=overwrite) as file:
+        for image, embedding in zip(result.paths, result.embeddings, strict=True):
+            row = {"path": str(image), "embedding": [float(f"{value:.8g}") for value in embedding]}
+            file.write((json.dumps(row) + "\n").encode())
+
+
+WRITERS = {".npz": write_npz, ".csv": write_csv, ".jsonl": write_jsonl}
+"""File suffix -> what writes it."""

@@ -1,0 +1,198 @@
+"""`facekd evaluate`: one model on any number of verification sets, with plots, scores and thresholds on request."""
+
+import csv
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from facekd.errors import UsageError
+from facekd.evaluation.embedding import DistinctImages, evaluate_verification, open_embedder
+from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
+from facekd.evaluation.verification import VerificationResult
+from facekd.input_spec import InputSpec
+
+if TYPE_CHECKING:
+    from facekd.data.detection import YuNet
+    from facekd.data.verification_set import VerificationSet
+
+PROTOCOL = "10-fold, flip-sum, squared L2 < t, t in arange(0, 4, 0.01)"
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """A result and what had to be done to get it.
+
+    Attributes:
+        result: the figures.
+        fingerprint: of the verification set.
+        not_found: photographs without a detected face, cropped centrally; empty for aligned sets.
+    """
+
+    result: VerificationResult
+    fingerprint: str
+    not_found: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        return {**self.result.to_dict(), "fingerprint": self.fingerprint, "faces_not_found": self.not_found}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_model` did: the reports in the order of the sets, and the files written by what they hold."""
+
+    model: Path
+    input: InputSpec
+    sets: list[SetReport]
+    files: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        return {
+            "model": str(self.model),
+            "input": self.input.model_dump(mode="json"),
+            "protocol": PROTOCOL,
+            "sets": [report.to_dict() for report in self.sets],
+            "files": self.files,
+        }
+
+
+def evaluate_model(
+    model: Path,
+    pairs: Sequence[str],
+    *,
+    images: Path | None = None,
+    folds: Sequence[int] | None = None,
+    input_spec: InputSpec | None = None,
+    layout: Literal["NCHW", "NHWC"] | None = None,
+    detector: Path | None = None,
+    missing: Missing = "refuse",
+    out: Path | None = None,
+    scores: Path | None = None,
+    save_thresholds: bool = False,
+    batch_size: int = 128,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluates a model on verification sets.
+
+    Args:
+        model: see open_embedder.
+        pairs: a .bin file each, or a pairs.txt (with `images`), or "synthetic:...".
+        images: the folder a pairs.txt refers to: aligned crops, or photographs where `detector` is given.
+        folds: use only these tenths of each set (1 to 10), and cut their pairs into ten folds again: for a set of
+            which only a part is at hand. Not the published figure.
+        input_spec: see open_embedder.
+        layout: see open_embedder.
+        detector: a YuNet .onnx file: the sets are photographs, aligned before they are embedded.
+        missing: see AlignedPhotographs.
+        out: folder for evaluation.json and evaluation.png.
+        scores: CSV file for every pair's score.
+        save_thresholds: write the thresholds into the bundle's card, where `facekd verify` looks for them.
+        batch_size: images a batch.
+        threads: CPU threads; default: all.
+        progress: show bars on stderr.
+    """
+    if save_thresholds and not (model / "card.json").is_file():
+        raise UsageError(f"--save-thresholds writes into a bundle's card.json: {model} is not a bundle")
+    embedder = open_embedder(model, input_spec=input_spec, layout=layout, threads=threads)
+    find = None if detector is None else open_detector(detector)
+    reports = []
+    for spec in pairs:
+        verification_set = load_pairs(spec, images, folds, size=None if find else embedder.input.size)
+        not_found: list[str] = []
+        align = None
+        if find is not None:
+            align = functools.partial(
+                _align, detector=find, size=embedder.input.size, missing=missing, progress=progress, into=not_found
+            )
+        result = evaluate_verification(
+            embedder, verification_set, align=align, batch_size=batch_size, progress=progress
+        )
+        reports.append(SetReport(result, verification_set.fingerprint(), not_found))
+    evaluation = Evaluation(model=model, input=embedder.input, sets=reports)
+    if scores is not None:
+        write_scores(scores, [report.result for report in reports])
+        evaluation.files["scores"] = str(scores)
+    if save_thresholds:
+        from facekd.evaluation.thresholds import save_thresholds as save
+
+        save(model, [report.result for report in reports])
+        evaluation.files["thresholds"] = str(model / "card.json")
+    if out is not None:
+        from facekd.evaluation.plots import save_plots
+
+        out.mkdir(parents=True, exist_ok=True)
+        save_plots(out / "evaluation.png", [report.result for report in reports], title=model.name)
+        evaluation.files.update(plot=str(out / "evaluation.png"), json=str(out / "evaluation.json"))
+        (out / "evaluation.json").write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    return evaluation
+
+
+def load_pairs(
+    spec: str, images: Path | None, folds: Sequence[int] | None, *, size: tuple[int, int] | None
+) -> "VerificationSet":
+    """Loads a set, or the given tenths of it; `images` belongs to the pairs.txt among the sets.
+
+    Args:
+        spec: see evaluate_model.
+        images: see evaluate_model.
+        folds: see evaluate_model.
+        size: (height, width) the images must have, None for photographs.
+    """
+    from facekd.data.verification_set import load_verification_set
+
+    if Path(spec).suffix == ".txt":
+        # The list's own folds, chosen while it is read: photographs of the others need not be there.
+        return load_verification_set(spec, images, folds=folds, size=size)
+    if size is None:
+        raise UsageError(f"--detector aligns the photographs of a pairs.txt: {spec} holds aligned images already")
+    whole = load_verification_set(spec, size=size)
+    return whole if folds is None else select_folds(whole, folds)
+
+
+def select_folds(whole: "VerificationSet", folds: Sequence[int], *, total: int = 10) -> "VerificationSet":
+    """The pairs of some of a set's `total` contiguous folds, numbered from 1, cut as KFold cuts."""
+    from facekd.data.verification_set import VerificationSet
+
+    if not folds or any(not 1 <= fold <= total for fold in folds):
+        raise UsageError(f"folds {','.join(map(str, folds))}: give numbers from 1 to {total}, or all")
+    chosen = sorted(set(folds))
+    parts = np.array_split(np.arange(len(whole)), total)
+    index = np.concatenate([parts[fold - 1] for fold in chosen])
+    images = [whole.encoded(2 * int(i) + side) for i in index for side in (0, 1)]
+    name = f"{whole.name} folds {','.join(map(str, chosen))}"
+    return VerificationSet(name, images, whole.issame[index], size=whole.size)
+
+
+def _align(
+    distinct: DistinctImages,
+    *,
+    detector: "YuNet",
+    size: tuple[int, int],
+    missing: Missing,
+    progress: bool,
+    into: list[str],
+) -> AlignedPhotographs:
+    aligned = AlignedPhotographs(
+        distinct, detector=detector, size=size, missing=missing, name=distinct.key, progress=progress
+    )
+    into.extend(aligned.not_found)
+    return aligned
+
+
+def write_scores(path: Path, results: Sequence[VerificationResult]) -> None:
+    """A CSV row a pair: set, pair (from 0), same (1 or 0), cosine, squared distance."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["set", "pair", "same", "score_cos", "distance"])
+        for result in results:
+            for i, (same, score, distance) in enumerate(
+                zip(result.issame, result.scores, result.distances, strict=True)
+            ):
+                writer.writerow([result.name, i, int(same), f"{score:.6f}", f"{distance:.6f}"])
