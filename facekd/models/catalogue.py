@@ -1,11 +1,13 @@
 """What `facekd models` shows: every registered model with its size and cost."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 
 from facekd.models.counting import count_macs, count_parameters
-from facekd.models.registry import list_models
+from facekd.models.registry import ModelEntry, list_models
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,20 @@ class CatalogueRow:
 
 def catalogue() -> list[CatalogueRow]:
     """One row a registered model; built on the meta device, so no weights are ever made."""
-    rows = []
-    for entry in list_models():
-        with torch.device("meta"):
-            model = entry.build()
-        grid = model.feature_grid if entry.role == "student" else model.grid
-        rows.append(
-            CatalogueRow(
-                name=entry.name,
-                role=entry.role,
-                parameters=count_parameters(model),
-                macs=count_macs(model),
-                embedding_width=int(model.embedding_width),  # type: ignore[arg-type]
-                grid=(int(grid[0]), int(grid[1])),  # type: ignore[index, arg-type]
-                summary=entry.summary,
-            )
-        )
-    return rows
+    return [_row(entry) for entry in list_models()]
+
+
+@cache
+def _row(entry: ModelEntry) -> CatalogueRow:
+    with torch.device("meta"):
+        model: Any = entry.build()
+    height, width = model.feature_grid if entry.role == "student" else model.grid
+    return CatalogueRow(
+        name=entry.name,
+        role=entry.role,
+        parameters=count_parameters(model),
+        macs=count_macs(model),
+        embedding_width=model.embedding_width,
+        grid=(height, width),
+        summary=entry.summary,
+    )

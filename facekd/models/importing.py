@@ -1,6 +1,5 @@
 """Teachers trained elsewhere, made into bundles: the shared Swin teacher and arcface_torch's ViT checkpoints."""
 
-import json
 import pickle
 import re
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -23,6 +23,40 @@ _BODIES = {
     "timm.models.swin_transformer.SwinTransformer": "swin_teacher",
     "timm.models.vision_transformer.VisionTransformer": "vit_teacher",
 }
+
+
+class _Body(BaseModel):
+    timm_class: str = Field(alias="class")
+    arguments: dict[str, Any]
+
+
+class _Centres(BaseModel):
+    key: str
+    meaning: str = ""
+
+
+class _Measured(BaseModel):
+    lfw_10_fold_accuracy: float | None = None
+    lfw_std: float | None = None
+    protocol: str = "protocol not stated"
+
+
+class Description(BaseModel):
+    """The JSON beside a teacher's weights, as swin_teacher.json has it; keys not named here are for people.
+
+    Attributes:
+        body: the timm class and its arguments; the weights' keys are body.* and neck.1.*, neck.2.* ("flatten").
+        centres: key of the class centres in the weights, and a sentence with "scale S, cosine margin M".
+        input: size, colour, mean, std.
+        measured: accuracies its authors state.
+    """
+
+    body: _Body
+    centres: _Centres | None = None
+    input: InputSpec = InputSpec()
+    measured: _Measured = _Measured()
+    training: str | None = None
+    terms: str | None = None
 
 
 def import_teacher(
@@ -61,13 +95,13 @@ def import_teacher(
         raise UsageError(f"give either a description or a layout (valid: {', '.join(LAYOUTS)})")
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}; valid: {', '.join(LAYOUTS)}")
-    facts = _read_description(Path(description)) if description is not None else {}
+    facts = _read_description(Path(description)) if description is not None else None
     state = read_state(weights)
     centres = _take_centres(state, facts, weights)
-    if layout is not None:
-        architecture, arguments, state = LAYOUTS[layout](state, weights)
+    if facts is not None:
+        architecture, arguments = _architecture(facts, state, weights)
     else:
-        architecture, arguments = _architecture(facts, state, Path(str(description)))
+        architecture, arguments, state = LAYOUTS[str(layout)](state, weights)
     model = create_model(architecture, **arguments)
     load_strictly(model, state, source=weights)
     if not isinstance(model, TransformerTeacher):
@@ -75,12 +109,12 @@ def import_teacher(
     head = None
     if centres is None and (labels is not None or num_identities is not None):
         raise UsageError(f"{weights} comes without class centres, so there is no label order to name")
-    if centres is not None:
+    if centres is not None and facts is not None and facts.centres is not None:
         if num_identities not in (None, len(centres)):
             raise UsageError(
                 f"{weights} has {len(centres)} class centres, the labelled data {num_identities} identities"
             )
-        scale, margin = _head_numbers(facts, head_scale, head_margin)
+        scale, margin = _head_numbers(facts.centres.meaning, head_scale, head_margin)
         head = HeadCard(
             name="cosface", arguments={"margin": margin, "scale": scale}, num_identities=len(centres), labels=labels
         )
@@ -90,11 +124,11 @@ def import_teacher(
         name=name or weights.stem,
         architecture=architecture,
         arguments=arguments,
-        input_spec=_input_spec(facts, model),
-        training={"data": {"name": "see notes"}, "imported_from": weights.name},
-        metrics=_metrics(facts),
+        input_spec=facts.input if facts is not None else InputSpec(size=model.image_size),
+        training={"imported_from": weights.name},
+        metrics=_metrics(facts) if facts is not None else [],
         head=head,
-        notes=_notes(facts, layout),
+        notes=_notes(facts) if facts is not None else f"Imported from the {layout} layout.",
     )
     return save_bundle(out, model, card, head_centres=centres, overwrite=overwrite)
 
@@ -187,45 +221,40 @@ LAYOUTS: dict[str, Callable[[dict[str, torch.Tensor], Path], tuple[str, dict[str
 }
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def _read_description(path: Path) -> Description:
     if not path.is_file():
         raise UsageError(f"no description at {path}: give the .json that came with the weights")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} is not valid JSON ({error})") from error
-    body = facts.get("body") if isinstance(facts, dict) else None
-    if not isinstance(body, dict) or not isinstance(body.get("arguments"), dict):
-        raise UsageError(f"{path} does not describe a teacher: it needs body.class and body.arguments")
-    if body.get("class") not in _BODIES:
-        raise UsageError(f"{path}: body.class {body.get('class')!r} is unknown; valid: {', '.join(_BODIES)}")
+        facts = Description.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise UsageError(f"{path} does not describe a teacher: {field}: {first['msg']}") from error
+    if facts.body.timm_class not in _BODIES:
+        raise UsageError(f"{path}: body.class {facts.body.timm_class!r} is unknown; valid: {', '.join(_BODIES)}")
+    for key, value in (("num_classes", 0), ("global_pool", "")):
+        if facts.body.arguments.pop(key, value) != value:
+            raise UsageError(f"{path}: body.arguments.{key} must be {value!r}, so that the body yields its token grid")
     return facts
 
 
-def _architecture(facts: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> tuple[str, dict[str, Any]]:
-    arguments = dict(facts["body"]["arguments"])
-    for key, value in (("num_classes", 0), ("global_pool", "")):
-        if arguments.pop(key, value) != value:
-            raise UsageError(f"{path}: body.arguments.{key} must be {value!r}, so that the body yields its token grid")
+def _architecture(facts: Description, state: dict[str, torch.Tensor], source: Path) -> tuple[str, dict[str, Any]]:
     neck = state.get("neck.1.weight")
     if neck is None:
-        raise FacekdError(f"the weights are not a teacher's: there is no neck.1.weight, which {path} describes")
-    arguments["embedding_width"] = neck.shape[0]
-    return _BODIES[facts["body"]["class"]], arguments
+        raise FacekdError(f"{source} are not a teacher's weights: there is no neck.1.weight, which makes the embedding")
+    return _BODIES[facts.body.timm_class], facts.body.arguments | {"embedding_width": neck.shape[0]}
 
 
-def _take_centres(state: dict[str, torch.Tensor], facts: dict[str, Any], source: Path) -> torch.Tensor | None:
-    centres = facts.get("centres")
-    if not centres:
+def _take_centres(state: dict[str, torch.Tensor], facts: Description | None, source: Path) -> torch.Tensor | None:
+    if facts is None or facts.centres is None:
         return None
-    if centres.get("key") not in state:
-        raise FacekdError(f"{source} has no {centres.get('key')!r}, which the description names as the class centres")
-    return state.pop(centres["key"]).float()
+    if facts.centres.key not in state:
+        raise FacekdError(f"{source} has no {facts.centres.key!r}, which the description names as the class centres")
+    return state.pop(facts.centres.key).float()
 
 
-def _head_numbers(facts: dict[str, Any], scale: float | None, margin: float | None) -> tuple[float, float]:
-    """Scale and cosine margin: as given, else from the sentence "scale 32, cosine margin 0.2" of the description."""
-    meaning = str(facts["centres"].get("meaning", ""))
+def _head_numbers(meaning: str, scale: float | None, margin: float | None) -> tuple[float, float]:
+    """Scale and cosine margin: as given, else from the words "scale 32, cosine margin 0.2" of the description."""
     said = re.search(r"scale ([\d.]*\d), cosine margin ([\d.]*\d)", meaning)
     if said:
         scale = float(said[1]) if scale is None else scale
@@ -237,30 +266,23 @@ def _head_numbers(facts: dict[str, Any], scale: float | None, margin: float | No
     return scale, margin
 
 
-def _input_spec(facts: dict[str, Any], model: TransformerTeacher) -> InputSpec:
-    return InputSpec(**facts["input"]) if "input" in facts else InputSpec(size=model.image_size)
-
-
-def _metrics(facts: dict[str, Any]) -> list[Metric]:
-    measured = facts.get("measured", {})
-    if "lfw_10_fold_accuracy" not in measured:
+def _metrics(facts: Description) -> list[Metric]:
+    measured = facts.measured
+    if measured.lfw_10_fold_accuracy is None:
         return []
-    protocol = f"as its description states: {measured.get('protocol', 'not said')}"
     return [
         Metric(
             dataset="lfw",
-            protocol=protocol,
+            protocol=f"as its description states: {measured.protocol}",
             name="accuracy",
-            value=measured["lfw_10_fold_accuracy"],
-            std=measured.get("lfw_std"),
+            value=measured.lfw_10_fold_accuracy,
+            std=measured.lfw_std,
         )
     ]
 
 
-def _notes(facts: dict[str, Any], layout: str | None) -> str:
-    if layout is not None:
-        return f"Imported from the {layout} layout."
-    lines = [f"{key}: {facts[key]}" for key in ("training", "terms") if facts.get(key)]
-    if facts.get("centres"):
-        lines.append(f"centres: {facts['centres'].get('meaning', 'not said')}")
+def _notes(facts: Description) -> str:
+    lines = [f"{key}: {value}" for key in ("training", "terms") if (value := getattr(facts, key))]
+    if facts.centres is not None and facts.centres.meaning:
+        lines.append(f"centres: {facts.centres.meaning}")
     return "\n\n".join(lines) or "Imported by its description."

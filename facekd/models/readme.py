@@ -71,9 +71,12 @@ def threshold_rows(card: Card) -> list[tuple[str, str, str]]:
 
 
 def _training(card: Card) -> str:
-    data = (card.training or {}).get("data")
+    training = card.training or {}
+    if "imported_from" in training:
+        return f"imported from {training['imported_from']}, see the notes"
+    data = training.get("data")
     if not isinstance(data, dict):
-        return "not recorded" if card.training is None else "see card.json"
+        return "not recorded"
     counts = [f"{data[key]:,} {key}" for key in ("images", "identities") if isinstance(data.get(key), int)]
     return ", ".join([str(data.get("name", "unnamed")), *counts])
 
