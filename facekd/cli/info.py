@@ -19,13 +19,15 @@ def info(
 ) -> None:
     """Show a bundle's card, and verify that its weights are the ones the card describes."""
     from facekd.models.bundle import verify_bundle
+    from facekd.models.card import WEIGHTS_FILE
     from facekd.models.readme import fact_rows, metric_rows, threshold_rows
 
     card = verify_bundle(bundle)
     if json_output:
         print_json({"path": bundle, "verified": True, "card": card})
         return
-    print_table(f"{card.name} (sha256 verified)", ["fact", "value"], fact_rows(card))
+    print_table(f"{card.name} (sha256 verified)", ["fact", "value"], fact_rows(card)[:-1])
+    print(f"{WEIGHTS_FILE} sha256 {card.sha256}")  # whole, where a table would cut it to the terminal
     if card.metrics:
         print_table("Measured", ["data", "protocol", "figure", "value"], metric_rows(card))
     if card.thresholds:

@@ -47,6 +47,9 @@ __all__ = [
 ]
 
 
+TRUSTED_MODULES = "FACEKD_TRUSTED_MODULES"
+
+
 @dataclass
 class Bundle:
     """A model with its card.
@@ -125,6 +128,9 @@ def save_bundle(
 def load_bundle(path: str | Path) -> Bundle:
     """Loads a bundle strictly: the card checked, the weights' hash compared, every key and shape matched.
 
+    A card may name a user's own model as package.module:function. Calling it runs that code with the card's arguments,
+    so it is done only for modules that the environment variable FACEKD_TRUSTED_MODULES lists (comma-separated).
+
     Raises:
         UsageError: `path` is not a bundle, or its architecture is unknown here.
         FacekdError: it is corrupt, was changed after it was written, or is of a newer schema.
@@ -132,6 +138,7 @@ def load_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     card = read_card(path)
     state = _read_weights(path / WEIGHTS_FILE, card.sha256)
+    _check_trusted(card.architecture.name, path)
     model = create_model(card.architecture.name, **card.architecture.arguments)
     load_strictly(model, state, source=path / WEIGHTS_FILE)
     if getattr(model, "embedding_width", None) != card.embedding_width:
@@ -254,6 +261,16 @@ def _sync(path: Path) -> None:
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Detached, contiguous copies on the CPU: safetensors refuses tensors that share memory."""
     return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+
+
+def _check_trusted(architecture: str, path: Path) -> None:
+    """Refuses a function named by a card that may come from anywhere: "subprocess:run" would be one too."""
+    module, colon, _ = architecture.partition(":")
+    if colon and module not in os.environ.get(TRUSTED_MODULES, "").split(","):
+        raise UsageError(
+            f"{path} wants to run {architecture!r} to build its model; if you trust that code, set "
+            f"{TRUSTED_MODULES}={module}"
+        )
 
 
 def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:

@@ -62,6 +62,7 @@ def timm_student(
 ) -> TimmStudent:
     """Any timm CNN (also as timm/<name>); stem_stride=1 keeps a 7x7 grid at 112x112 where 4x4 would be left."""
     check_timm_name(model)
+    check_timm_arguments(model, body_arguments)
     import timm
 
     size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
@@ -83,6 +84,13 @@ def check_timm_name(name: str) -> None:
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}? " if close else ""
         raise UsageError(f"timm has no model {name!r}; {hint}timm.list_models() names all {len(names)}")
+
+
+def check_timm_arguments(name: str, arguments: dict[str, Any]) -> None:
+    """Raises UsageError for arguments by which timm would fetch or read weights: models here start fresh."""
+    for key in ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"):
+        if key in arguments:
+            raise UsageError(f"timm/{name}: {key!r} is not available: nothing is downloaded, models start fresh")
 
 
 def _probe_and_prune(body: Any, image_size: tuple[int, int]) -> torch.Size:

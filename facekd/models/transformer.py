@@ -228,9 +228,10 @@ def timm_teacher(
     **body_arguments: Any,
 ) -> TransformerTeacher:
     """Any Swin or ViT of timm by its timm name, at any image size; further arguments go to timm."""
-    from facekd.models.timm_student import check_timm_name
+    from facekd.models.timm_student import check_timm_arguments, check_timm_name
 
     check_timm_name(model)
+    check_timm_arguments(model, body_arguments)
     import timm
 
     size = _pair(img_size)

@@ -308,3 +308,23 @@ def test_a_student_is_not_a_teacher(saved: Path) -> None:
     with pytest.raises(UsageError, match=r"is a student's bundle \(mobilefacenet\), not a teacher's"):
         load_teacher(saved)
     assert isinstance(load_bundle(saved), Bundle)
+
+
+def test_a_card_cannot_run_code_that_was_not_trusted(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle from the internet could name any function and its arguments."""
+    target = tmp_path / "ran"
+    edit(saved, lambda c: c.update(architecture={"name": "os:mkdir", "arguments": {"path": str(target)}}))
+    with pytest.raises(UsageError, match=r"wants to run 'os:mkdir'.*FACEKD_TRUSTED_MODULES=os"):
+        load_bundle(saved)
+    assert not target.exists()
+
+    (tmp_path / "own_models.py").write_text(
+        "from facekd.models.mobilefacenet import MobileFaceNet\n\n"
+        "def tiny(**arguments):\n    return MobileFaceNet(**arguments)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edit(saved, lambda c: c.update(architecture={"name": "own_models:tiny", "arguments": ARGUMENTS}))
+    monkeypatch.setenv("FACEKD_TRUSTED_MODULES", "other,own_models")
+    assert load_bundle(saved).card.architecture.name == "own_models:tiny"

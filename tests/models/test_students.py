@@ -149,6 +149,7 @@ def test_dotted_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("timm/swin_tiny_patch4_window7_224", {"img_size": 224}, "is not a CNN student: its features are"),
         ("timm/mobilenetv3_small_100", {"stem_stride": 0}, "stem_stride 0"),
         ("timm/mobilenetv3_small_100", {"no_such": 1}, "timm refuses"),
+        ("timm/mobilenetv3_small_100", {"pretrained": True}, "nothing is downloaded"),
         ("no_such_package.models:build", {}, "cannot import module"),
         ("swin_teacher", {}, "not a student: it has no feature_channels"),
     ],

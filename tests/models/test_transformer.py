@@ -93,6 +93,8 @@ def test_teacher_has_no_unused_parameters() -> None:
         ("timm_teacher", {"model": "resnet18"}, "ResNet is no teacher body|timm refuses"),
         ("timm_teacher", {"model": "swin_tinny"}, "timm has no model"),
         ("timm_teacher", {"model": "vit_tiny_patch16_224", "no_such": 1}, "timm refuses"),
+        ("timm_teacher", {"model": "vit_tiny_patch16_224", "pretrained": True}, "nothing is downloaded"),
+        ("timm_teacher", {"model": "vit_tiny_patch16_224", "checkpoint_path": "x.pth"}, "nothing is downloaded"),
     ],
 )
 def test_errors(name: str, arguments: dict, says: str) -> None:
