@@ -1,0 +1,40 @@
+"""Embedding distillation, the plain baseline: the student's embedding follows the teacher's."""
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from facekd.distillation.registry import Shapes, Term, TermSettings, Views, register_term
+from facekd.errors import UsageError
+
+
+class EmbeddingSettings(TermSettings):
+    """`cosine`: 1 - cos(student, teacher); the norms are free. Its weight stands against a margin softmax near 10."""
+
+    weight: float = Field(default=10.0, gt=0)
+
+
+@register_term("embedding", EmbeddingSettings)
+class EmbeddingTerm(Term):
+    """mean(1 - cos(e_S, e_T)), e_T detached: the angular form of FitNet on the last layer (facekd's choice).
+
+    Raises:
+        UsageError: the two embeddings differ in width, so no angle between them is defined.
+    """
+
+    def __init__(self, settings: EmbeddingSettings, shapes: Shapes) -> None:
+        super().__init__()
+        if shapes.student_embedding != shapes.teacher_embedding:
+            raise UsageError(
+                f"embedding distillation: the student's embedding is {shapes.student_embedding} wide, the teacher's "
+                f"{shapes.teacher_embedding}; set model.arguments.embedding_width={shapes.teacher_embedding}"
+            )
+        self.weights: Mapping[str, float] = {"cosine": settings.weight}
+
+    def forward(self, views: Views) -> dict[str, torch.Tensor]:
+        """Embeddings [b, e] of both -> {"cosine": scalar in [0, 2]}."""
+        target = views.teacher_embedding.detach().float()
+        cosine = functional.cosine_similarity(views.student_embedding.float(), target, dim=1)
+        return {"cosine": (1 - cosine).mean()}

@@ -1,0 +1,132 @@
+"""The distillation terms by name. A term is one module with one file; adding one touches that file and its test."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from facekd.errors import UsageError
+
+
+class TermSettings(BaseModel):
+    """Base of a term's settings in the recipe: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a term must know of the two networks to build its own layers; teacher fields are None without tokens."""
+
+    student_channels: int
+    student_grid: tuple[int, int]
+    student_embedding: int
+    teacher_width: int | None
+    teacher_grid: tuple[int, int] | None
+    teacher_embedding: int
+
+
+@dataclass(frozen=True)
+class Views:
+    """One batch as the two networks see it.
+
+    Attributes:
+        student_tokens: the student's tapped map, row-major [b, N_S, c].
+        student_embedding: raw embeddings [b, e].
+        teacher_tokens: last-stage tokens [b, N_T, d], without prompts; None for a teacher without tokens.
+        prompt_tokens: the prompts' last-stage outputs [b, t, d]; None without APT.
+        teacher_embedding: raw embeddings [b, e_T] of the (prompted) teacher.
+        labels: identities, int64 [b].
+    """
+
+    student_tokens: torch.Tensor | None
+    student_embedding: torch.Tensor
+    teacher_tokens: torch.Tensor | None
+    prompt_tokens: torch.Tensor | None
+    teacher_embedding: torch.Tensor
+    labels: torch.Tensor
+
+
+class Term(nn.Module):
+    """A distillation loss. `forward(views)` returns its parts unweighted; `weights` says what each counts in the total.
+
+    Attributes:
+        needs_tokens: the term reads feature maps, not embeddings alone.
+    """
+
+    needs_tokens = False
+    weights: Mapping[str, float]
+
+    def forward(self, views: Views) -> dict[str, torch.Tensor]:
+        """Views of one batch -> scalar losses by part name."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def diagnostics(self) -> dict[str, float]:
+        """Figures worth logging beside the losses, of the last batch."""
+        return {}
+
+
+@dataclass(frozen=True)
+class TermEntry:
+    """A registered term: settings class and the function that builds the module (None: it acts on the teacher)."""
+
+    name: str
+    settings: type[TermSettings]
+    build: Callable[[Any, Shapes], Term] | None
+
+
+_TERMS: dict[str, TermEntry] = {}
+# The modules that register terms, imported when a name is first looked up.
+_MODULES = ("embedding", "prompting", "urfm")
+
+TermClass = TypeVar("TermClass", bound=type)
+
+
+def register_term(name: str, settings: type[TermSettings]) -> Callable[[TermClass], TermClass]:
+    """Registers the decorated Term class (built as `cls(settings, shapes)`) or, for APT, the teacher's wrapper."""
+
+    def decorate(cls: TermClass) -> TermClass:
+        if name in _TERMS:
+            raise ValueError(f"distillation term {name!r} is registered twice")
+        _TERMS[name] = TermEntry(name, settings, cls if issubclass(cls, Term) else None)
+        return cls
+
+    return decorate
+
+
+def find_term(name: str) -> TermEntry:
+    """The registered term.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    for module in _MODULES:
+        importlib.import_module(f"facekd.distillation.{module}")
+    if name not in _TERMS:
+        close = difflib.get_close_matches(name, _TERMS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise UsageError(f"unknown distillation method {name!r}{hint}; valid: {', '.join(sorted(_TERMS))}")
+    return _TERMS[name]
+
+
+def check_term(name: str, settings: dict[str, Any]) -> TermSettings:
+    """The settings of term `name`, checked.
+
+    Raises:
+        UsageError: unknown term, unknown setting or a value that is not valid.
+    """
+    entry = find_term(name)
+    try:
+        return entry.settings.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            valid = ", ".join(sorted(entry.settings.model_fields))
+            raise UsageError(f"{name} has no setting {field!r}; valid: {valid}") from error
+        raise UsageError(f"{name}.{field} = {first['input']!r}: {first['msg']}") from error

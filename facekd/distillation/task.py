@@ -1,0 +1,373 @@
+"""The task: what one training step computes. It owns student, head, frozen teacher and terms; the loop owns the rest."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from facekd.data.source import Source
+from facekd.distillation.prompting import AptSettings, PromptedTeacher
+from facekd.distillation.registry import Shapes, Term, Views, check_term, find_term
+from facekd.distillation.teacher import OnnxTeacher
+from facekd.errors import UsageError
+from facekd.heads import MarginHead, create_head
+from facekd.input_spec import InputSpec
+from facekd.models.bundle import Bundle, load_teacher
+from facekd.models.registry import Backbone, create_model
+from facekd.models.transformer import TransformerTeacher
+from facekd.recipe import Recipe
+
+# State that training never changes: the teacher's own weights, which the bundle holds.
+_FROZEN = ("teacher.teacher.", "teacher_head.")
+
+
+@dataclass(frozen=True)
+class TaskOutput:
+    """Of one batch: the scalar to differentiate, its unweighted parts (detached), raw embeddings [b, e] (detached)."""
+
+    loss: torch.Tensor
+    parts: dict[str, torch.Tensor]
+    embeddings: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share an optimiser and its settings; the loop multiplies `lr` by the schedule."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    optimiser: Literal["sgd", "adamw"]
+    lr: float
+    weight_decay: float
+    momentum: float
+
+
+@dataclass(frozen=True)
+class TeacherOrigin:
+    """Where the teacher came from, for the student's card."""
+
+    name: str
+    sha256: str
+
+
+class Task(nn.Module):
+    """Student, margin head, teacher and terms as one module: images and labels in, a loss out.
+
+    Without a teacher it is plain margin-softmax training, of a student or of a teacher. The loss is
+    head weight x cross entropy + sum of weight x part over the terms + keep weight x the prompted teacher's own
+    identity loss [paper: the student's recognition loss, L_attn, L_feat and the teacher's; weights are ours].
+
+    Args:
+        student: the network to train; a `Backbone` if a term needs its feature map.
+        student_input: its input.
+        head: margin softmax over the training identities, or None.
+        head_weight: of its cross entropy.
+        teacher: a `PromptedTeacher` (with 0 prompts: a plain frozen one), an `OnnxTeacher`, or None.
+        teacher_input: the teacher's own normalisation: a student normalised otherwise still feeds it correctly.
+        teacher_head: the frozen head for `keep: head`.
+        apt: settings, if prompts are learned.
+        terms: the distillation losses by name.
+        recipe: rates and decays of the parameter groups.
+        origin: name and hash of the teacher's bundle.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        student_input: InputSpec,
+        head: MarginHead | None,
+        head_weight: float,
+        recipe: Recipe,
+        teacher: PromptedTeacher | OnnxTeacher | None = None,
+        teacher_input: InputSpec | None = None,
+        teacher_head: MarginHead | None = None,
+        apt: AptSettings | None = None,
+        terms: dict[str, Term] | None = None,
+        origin: TeacherOrigin | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.student_input = student_input
+        self.head = head
+        self.head_weight = head_weight
+        self.teacher = teacher
+        self.teacher_input = teacher_input or student_input
+        self.teacher_head = teacher_head.requires_grad_(False) if teacher_head is not None else None
+        self.apt = apt
+        self.terms = nn.ModuleDict(terms or {})
+        self.recipe = recipe
+        self.origin = origin
+        self._needs_tokens = any(cast(Term, term).needs_tokens for term in self.terms.values())
+
+    @property
+    def prompted_teacher(self) -> nn.Module | None:
+        """The adapted teacher as a module (normalised images -> raw embeddings), None where no prompts are learned."""
+        return _Embedding(self.teacher) if isinstance(self.teacher, PromptedTeacher) and self._adapts else None
+
+    @property
+    def _adapts(self) -> bool:
+        return self.apt is not None and self.apt.prompts > 0
+
+    def train(self, mode: bool = True) -> "Task":
+        """Sets the mode; the teacher stays in eval whatever is asked."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        if self.teacher_head is not None:
+            self.teacher_head.eval()
+        return self
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> TaskOutput:
+        """uint8 RGB images [b, 3, h, w] and labels int64 [b] -> loss, parts, embeddings."""
+        x = self.student_input.normalise(images)
+        if x.device.type == "cuda" or self.recipe.training.channels_last:
+            x = _like_weights(x, self.student)
+        tokens = None
+        if self._needs_tokens:
+            backbone = cast(Backbone, self.student)
+            features = backbone.forward_features(x)
+            embedding = backbone.forward_head(features)
+            tokens = features.flatten(2).transpose(1, 2)
+        else:
+            embedding = self.student(x)
+
+        weighted: dict[str, tuple[float, torch.Tensor]] = {}
+        if self.head is not None and self.head_weight > 0:
+            logits = self.head(embedding, labels)
+            weighted["identity"] = (self.head_weight, functional.cross_entropy(logits, labels))
+        if self.teacher is not None:
+            weighted.update(self._teach(images, labels, tokens, embedding))
+        loss = torch.stack([weight * part.float() for weight, part in weighted.values()]).sum()
+        parts = {name: part.detach() for name, (_, part) in weighted.items()}
+        return TaskOutput(loss=loss, parts=parts, embeddings=embedding.detach())
+
+    def _teach(
+        self, images: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor | None, embedding: torch.Tensor
+    ) -> Iterator[tuple[str, tuple[float, torch.Tensor]]]:
+        """(name, (weight, loss)) of every term and of the teacher's own loss."""
+        x = self.teacher_input.normalise(images)
+        if isinstance(self.teacher, OnnxTeacher):
+            views = Views(tokens, embedding, None, None, self.teacher(x), labels)
+        else:
+            teacher = cast(PromptedTeacher, self.teacher)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self._adapts):
+                seen = teacher(x)
+            views = Views(tokens, embedding, seen.tokens, seen.prompts, seen.embedding, labels)
+            yield from self._keep(x, teacher, seen.embedding, labels)
+        for name, module in self.terms.items():
+            term = cast(Term, module)
+            for part, value in term(views).items():
+                yield f"{name}.{part}", (term.weights[part], value)
+
+    def _keep(
+        self, x: torch.Tensor, teacher: PromptedTeacher, embedding: torch.Tensor, labels: torch.Tensor
+    ) -> Iterator[tuple[str, tuple[float, torch.Tensor]]]:
+        """The loss that keeps the prompted teacher a recogniser [paper: its discriminative capacity is preserved]."""
+        if self.apt is None or not self._adapts or self.apt.keep_weight == 0:
+            return
+        if self.apt.keep == "head" and self.teacher_head is not None:
+            loss = functional.cross_entropy(self.teacher_head(embedding, labels), labels)
+            yield "teacher.identity", (self.apt.keep_weight, loss)
+        elif self.apt.keep == "embedding":
+            with torch.no_grad():
+                plain = teacher.teacher(x)
+            loss = (1 - functional.cosine_similarity(embedding.float(), plain.float(), dim=1)).mean()
+            yield "teacher.embedding", (self.apt.keep_weight, loss)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Student and head under the recipe's optimiser; prompts and the terms' own layers under AdamW [method.md]."""
+        settings = self.recipe.optimisation
+        trained = [*self.student.parameters(), *(self.head.parameters() if self.head is not None else ())]
+        norms = [] if settings.decay_norms else [p for p in trained if p.ndim < 2]
+        weights = [p for p in trained if all(p is not norm for norm in norms)]
+        groups = [
+            ParameterGroup(
+                "network", weights, settings.optimiser, settings.lr, settings.weight_decay, settings.momentum
+            ),
+            ParameterGroup("norms", norms, settings.optimiser, settings.lr, 0.0, settings.momentum),
+        ]
+        prompts = list(self.teacher.prompts.parameters()) if isinstance(self.teacher, PromptedTeacher) else []
+        auxiliary = list(self.terms.parameters())
+        rate, decay = settings.auxiliary_lr, settings.auxiliary_weight_decay
+        # Prompts are positions to be found, not weights to be kept small.
+        groups.append(ParameterGroup("prompts", prompts, "adamw", rate, 0.0, 0.0))
+        groups.append(ParameterGroup("terms", auxiliary, "adamw", rate, decay, 0.0))
+        return [group for group in groups if group.parameters]
+
+    def trainable_state_dict(self) -> dict[str, torch.Tensor]:
+        """Everything that training changes, BN statistics included; the frozen teacher is not in it."""
+        return {key: value for key, value in self.state_dict().items() if not key.startswith(_FROZEN)}
+
+    def load_trainable_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Loads what `trainable_state_dict` gave, strictly.
+
+        Raises:
+            UsageError: keys differ: the state is of another recipe.
+        """
+        expected = self.trainable_state_dict().keys()
+        if state.keys() != expected:
+            odd = sorted(state.keys() ^ expected)
+            raise UsageError(f"checkpoint of another recipe: {len(odd)} keys differ, the first is {odd[0]!r}")
+        frozen = {key: value for key, value in self.state_dict().items() if key.startswith(_FROZEN)}
+        self.load_state_dict({**frozen, **state})
+
+    def diagnostics(self) -> dict[str, float]:
+        """Figures of the last batch beside the losses: spread and effective rank of the local features."""
+        figures: dict[str, float] = {}
+        for term in self.terms.values():
+            figures.update(cast(Term, term).diagnostics())
+        return figures
+
+
+class _Embedding(nn.Module):
+    """The prompted teacher as images -> embeddings, for verification."""
+
+    def __init__(self, teacher: PromptedTeacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.embedding_width = int(teacher.teacher.embedding_width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""
+        return self.teacher(x).embedding
+
+
+def build_task(recipe: Recipe, source: Source) -> Task:
+    """The task that a recipe describes, on the identities of `source`.
+
+    Raises:
+        UsageError: what the recipe names does not fit together: no teacher for a term that needs one, a teacher of
+            another embedding width, a head of other identities, an input size the teacher does not take.
+    """
+    student_input = InputSpec()
+    student = create_model(recipe.model.name, **recipe.model.arguments)
+    settings = {name: check_term(name, values) for entry in recipe.distillation for name, values in entry.items()}
+    apt = cast(AptSettings | None, settings.get("apt"))
+    if settings and recipe.teacher is None:
+        raise UsageError(f"distillation by {', '.join(settings)} needs a teacher: give --teacher or teacher.bundle")
+
+    teacher: PromptedTeacher | OnnxTeacher | None = None
+    bundle: Bundle | None = None
+    teacher_input = origin = None
+    if recipe.teacher is not None and settings:
+        path = Path(recipe.teacher.bundle)
+        if path.suffix == ".onnx":
+            if apt is not None:
+                raise UsageError(f"apt needs a Transformer teacher bundle, {path} is an ONNX file")
+            teacher = OnnxTeacher(path)
+            origin = TeacherOrigin(path.stem, teacher.sha256)
+        else:
+            bundle = load_teacher(path)
+            teacher_input = bundle.card.input
+            teacher = PromptedTeacher(
+                cast(TransformerTeacher, bundle.model),
+                prompts=apt.prompts if apt else 0,
+                every=apt.every if apt else 1,
+            )
+            origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
+            if teacher_input.size != student_input.size:
+                raise UsageError(f"teacher {path} takes {teacher_input.size} images, the student {student_input.size}")
+
+    head = _student_head(recipe, source, student, bundle)
+    keeps = apt is not None and apt.prompts > 0 and apt.keep == "head" and apt.keep_weight > 0
+    return Task(
+        student=student,
+        student_input=student_input,
+        head=head,
+        head_weight=recipe.head.weight,
+        recipe=recipe,
+        teacher=teacher,
+        teacher_input=teacher_input,
+        teacher_head=_teacher_head(bundle, source) if keeps and bundle is not None else None,
+        apt=apt,
+        terms=_build_terms(settings, student, teacher),
+        origin=origin,
+    )
+
+
+def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bundle | None) -> MarginHead | None:
+    if recipe.head.weight == 0:
+        return None
+    if source.num_identities < 2:
+        raise UsageError(f"{source.name} has {source.num_identities} identity; a margin softmax needs at least 2")
+    width = int(getattr(student, "embedding_width"))  # noqa: B009  (a Module's attributes are untyped)
+    head = create_head(
+        recipe.head.name, embedding_width=width, num_identities=source.num_identities, **recipe.head.arguments
+    )
+    if recipe.head.init == "teacher":
+        if bundle is None:
+            raise UsageError("head.init = teacher needs a teacher bundle with its head")
+        centres = _matching_centres(bundle, source, why="head.init = teacher")
+        if centres.shape[1] != width:
+            raise UsageError(f"head.init = teacher: the teacher's centres are {centres.shape[1]} wide, not {width}")
+        with torch.no_grad():
+            # The scale of a fresh centre: it sets the centres' effective learning rate.
+            head.centres.copy_(functional.normalize(centres) * head.centres.norm(dim=1).mean())
+    return head
+
+
+def _teacher_head(bundle: Bundle, source: Source) -> MarginHead:
+    """The teacher's own head with its frozen centres."""
+    centres = _matching_centres(bundle, source, why="apt.keep = head")
+    card = bundle.card.head
+    assert card is not None  # _matching_centres has checked it
+    head = create_head(
+        card.name, embedding_width=centres.shape[1], num_identities=centres.shape[0], **card.arguments
+    )
+    with torch.no_grad():
+        head.centres.copy_(centres)
+    return head
+
+
+def _matching_centres(bundle: Bundle, source: Source, *, why: str) -> torch.Tensor:
+    """The teacher's centres [n, e], if they are of these identities in this order."""
+    other = "use apt.keep = embedding, which needs no head" if "apt" in why else "use head.init = random"
+    if bundle.head_centres is None or bundle.card.head is None:
+        raise UsageError(f"{why}: teacher {bundle.path} carries no head; {other}")
+    labels = bundle.card.head.labels
+    count = bundle.card.head.num_identities
+    if count != source.num_identities or (labels is not None and labels != source.fingerprint()):
+        raise UsageError(
+            f"{why}: the teacher's head has {count} identities of other data than {source.name} "
+            f"({source.num_identities}); {other}"
+        )
+    return bundle.head_centres
+
+
+def _build_terms(settings: dict[str, Any], student: nn.Module, teacher: nn.Module | None) -> dict[str, Term]:
+    entries = {name: find_term(name) for name in settings}
+    building = {name: entry.build for name, entry in entries.items() if entry.build is not None}
+    if not building or teacher is None:
+        return {}
+    tokens = isinstance(teacher, PromptedTeacher)
+    width = teacher.teacher.embedding_width if isinstance(teacher, PromptedTeacher) else teacher.embedding_width
+    shapes = Shapes(
+        student_channels=int(getattr(student, "feature_channels", 0)),
+        student_grid=getattr(student, "feature_grid", (0, 0)),
+        student_embedding=int(getattr(student, "embedding_width", 0)),
+        teacher_width=teacher.teacher.token_width if tokens else None,
+        teacher_grid=teacher.teacher.grid if tokens else None,
+        teacher_embedding=int(width),
+    )
+    terms = {name: build(settings[name], shapes) for name, build in building.items()}
+    for name, term in terms.items():
+        if term.needs_tokens and not isinstance(student, Backbone):
+            raise UsageError(
+                f"{name} reads the student's feature map, but {type(student).__name__} has no forward_features, "
+                "feature_channels and feature_grid (see facekd.models.registry.Backbone)"
+            )
+    return terms
+
+
+def _like_weights(x: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """x in NHWC memory where the module's convolutions are, as it is where they are not."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            nhwc = parameter.is_contiguous(memory_format=torch.channels_last) and not parameter.is_contiguous()
+            return x.contiguous(memory_format=torch.channels_last) if nhwc else x
+    return x

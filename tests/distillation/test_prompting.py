@@ -1,0 +1,158 @@
+"""APT: prompts in a frozen teacher, against timm's own forward and against a plain loop over windows."""
+
+import math
+
+import pytest
+import torch
+from timm.models.swin_transformer import window_partition, window_reverse
+from torch import nn
+
+from facekd.distillation.prompting import PromptedTeacher
+from facekd.errors import UsageError
+from facekd.models.registry import create_model
+from facekd.models.transformer import TransformerTeacher
+
+TEACHERS = {
+    # 28x28 tokens in 7x7 windows, so that the second block is shifted and has a mask
+    "swin": ("swin_teacher", {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "embedding_width": 16}),
+    # 20x20 tokens in 7x7 windows: padded
+    "swin-padded": (
+        "swin_teacher",
+        {"img_size": 80, "embed_dim": 8, "depths": (2,), "num_heads": (2,), "embedding_width": 16},
+    ),
+    "vit": ("vit_teacher", {"patch_size": 28, "embed_dim": 16, "depth": 3, "num_heads": 2, "embedding_width": 16}),
+    "vit-class-token": (
+        "vit_teacher",
+        {"patch_size": 28, "embed_dim": 16, "depth": 2, "num_heads": 2, "embedding_width": 16, "class_token": True},
+    ),
+}
+
+
+def make(kind: str) -> TransformerTeacher:
+    name, arguments = TEACHERS[kind]
+    teacher = create_model(name, **arguments)
+    assert isinstance(teacher, TransformerTeacher)
+    for module in teacher.modules():  # statistics and biases that matter
+        if isinstance(module, nn.BatchNorm1d):
+            module.running_mean = torch.randn(16)
+            module.running_var = torch.rand(16) + 0.5
+    for name_, parameter in teacher.named_parameters():
+        if "relative_position_bias_table" in name_:
+            nn.init.normal_(parameter)
+    return teacher.eval()
+
+
+def images(kind: str, batch: int = 3) -> torch.Tensor:
+    return torch.randn(batch, 3, *((80, 80) if kind == "swin-padded" else (112, 112)))
+
+
+@pytest.mark.parametrize("kind", TEACHERS)
+def test_without_prompts_it_is_the_plain_teacher_exactly(kind: str) -> None:
+    teacher, x = make(kind), images(kind)
+    seen = PromptedTeacher(teacher, prompts=0)(x)
+    assert torch.equal(seen.embedding, teacher(x))
+    assert torch.equal(seen.tokens, teacher.forward_features(x))
+    assert seen.prompts is None
+
+
+@pytest.mark.parametrize("kind", ["swin", "swin-padded"])
+def test_windows_with_prompts_from_a_plain_loop(kind: str) -> None:
+    """One block, window by window and sample by sample, with the teacher's layers and explicit softmax attention."""
+    teacher, t = make(kind), 3
+    prompted = PromptedTeacher(teacher, prompts=t)
+    stage = teacher.body.layers[0]
+    assert isinstance(stage, nn.Module)
+    for depth in range(2):
+        block = stage.blocks[depth]  # type: ignore[index]
+        size = block.input_resolution[0]
+        x, prompts = torch.randn(2, size, size, 8), torch.randn(2, t, 8)
+        given_x, given_p = prompted._swin_block(block, x, prompts, (0, depth))
+
+        for sample in range(2):
+            normed = block.norm1(x[sample : sample + 1])
+            own = block.norm1(prompts[sample])
+            shift = block.shift_size[0]
+            rolled = torch.roll(normed, (-shift, -shift), dims=(1, 2)) if shift else normed
+            pad = -size % 7
+            rolled = nn.functional.pad(rolled, (0, 0, 0, pad, 0, pad))
+            windows = window_partition(rolled, (7, 7)).view(-1, 49, 8)
+            out_windows, out_prompts = [], []
+            for index, window in enumerate(windows):
+                tokens = torch.cat([window, own])
+                heads = block.attn.num_heads
+                q, k, v = block.attn.qkv(tokens).view(49 + t, 3, heads, -1).permute(1, 2, 0, 3)
+                scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+                scores[:, :49, :49] += block.attn._get_rel_pos_bias()[0]
+                if block.attn_mask is not None:
+                    scores[:, :49, :49] += block.attn_mask[index]
+                out = block.attn.proj((scores.softmax(-1) @ v).transpose(0, 1).reshape(49 + t, 8))
+                out_windows.append(out[:49])
+                out_prompts.append(out[49:])
+            merged = window_reverse(torch.stack(out_windows).view(-1, 7, 7, 8), (7, 7), size + pad, size + pad)
+            merged = merged[:, :size, :size]
+            merged = torch.roll(merged, (shift, shift), dims=(1, 2)) if shift else merged
+            y = x[sample] + merged[0]
+            p = prompts[sample] + torch.stack(out_prompts).mean(0)
+            torch.testing.assert_close(given_x[sample], y + block.mlp(block.norm2(y)))
+            torch.testing.assert_close(given_p[sample], p + block.mlp(block.norm2(p)))
+
+
+@pytest.mark.parametrize("kind", TEACHERS)
+def test_a_sample_does_not_depend_on_its_batch_mates(kind: str) -> None:
+    prompted, x = PromptedTeacher(make(kind), prompts=4), images(kind)
+    together = prompted(x)
+    for index in range(len(x)):
+        alone = prompted(x[index : index + 1])
+        torch.testing.assert_close(together.embedding[index], alone.embedding[0])
+        torch.testing.assert_close(together.prompts[index], alone.prompts[0])
+
+
+def test_prompts_that_differ_per_sample_stay_with_their_sample() -> None:
+    """The known trap: prompts in (window, batch) order while windows are (batch, window)."""
+    teacher = make("swin")
+    prompted = PromptedTeacher(teacher, prompts=2)
+    block = teacher.body.layers[0].blocks[1]  # type: ignore[index,union-attr]
+    x, prompts = torch.randn(3, 28, 28, 8), torch.randn(3, 2, 8)
+    together_x, together_p = prompted._swin_block(block, x, prompts, (0, 1))
+    for index in range(3):
+        alone_x, alone_p = prompted._swin_block(block, x[index : index + 1], prompts[index : index + 1], (0, 1))
+        torch.testing.assert_close(together_x[index], alone_x[0])
+        torch.testing.assert_close(together_p[index], alone_p[0])
+
+
+@pytest.mark.parametrize("kind", TEACHERS)
+def test_shapes_and_who_learns(kind: str) -> None:
+    prompted, x = PromptedTeacher(make(kind), prompts=4), images(kind)
+    seen = prompted(x)
+    n = math.prod(prompted.teacher.grid)
+    assert seen.tokens.shape == (3, n, prompted.teacher.token_width)
+    assert seen.prompts.shape == (3, 4, prompted.teacher.token_width)
+    seen.embedding.sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in prompted.prompts)
+    assert all(p.grad is None for p in prompted.teacher.parameters())
+
+
+def test_a_swin_has_one_set_a_stage_and_a_vit_one_every_so_many_blocks() -> None:
+    assert [p.shape[-1] for p in PromptedTeacher(make("swin"), prompts=4).prompts] == [8, 16]
+    vit = make("vit")
+    assert len(PromptedTeacher(vit, prompts=4).prompts) == 3
+    assert len(PromptedTeacher(vit, prompts=4, every=2).prompts) == 2
+    assert PromptedTeacher(vit, prompts=4, every=2)(images("vit")).tokens.shape == (3, 16, 16)
+
+
+def test_the_teacher_stays_in_eval() -> None:
+    prompted = PromptedTeacher(make("swin"), prompts=1)
+    prompted.train()
+    assert prompted.training
+    assert not any(module.training for module in prompted.teacher.modules())
+
+
+def test_initial_prompts_are_within_the_bound_of_vpt() -> None:
+    prompts = PromptedTeacher(make("swin"), prompts=64).prompts[0]
+    bound = math.sqrt(6 / (3 * 4 * 4 + 8))
+    assert 0.9 * bound < float(prompts.detach().abs().max()) <= bound
+
+
+def test_a_cnn_is_no_teacher_for_prompts() -> None:
+    with pytest.raises(UsageError, match="Transformer"):
+        PromptedTeacher(nn.Conv2d(3, 3, 1), prompts=1)  # type: ignore[arg-type]
