@@ -13,8 +13,7 @@ from facekd.cli.evaluate import (
     Mean,
     Std,
     Threads,
-    parse_input_spec,
-    parse_layout,
+    open_model,
 )
 from facekd.cli.output import JsonFlag, print_json, print_table
 from facekd.errors import FacekdError, UsageError
@@ -43,7 +42,6 @@ def embed(
 ) -> None:
     """Embed faces. Images without a usable face are named and left out; exits 1 if none is left."""
     from facekd.evaluation.embed_files import WRITERS, embed_files, find_images
-    from facekd.evaluation.embedding import open_embedder
     from facekd.evaluation.photographs import open_detector
 
     if out.suffix not in WRITERS:
@@ -51,9 +49,7 @@ def embed(
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: choose another name, or overwrite it with --overwrite")
     paths = find_images(images)
-    embedder = open_embedder(
-        model, input_spec=parse_input_spec(mean, std, colour), layout=parse_layout(layout), threads=threads
-    )
+    embedder = open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads)
     result = embed_files(
         embedder,
         paths,

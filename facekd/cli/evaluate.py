@@ -1,5 +1,6 @@
 """`facekd evaluate`: verification accuracy of a bundle, an exported artefact or a foreign model file."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ from facekd.cli.output import JsonFlag, print_json, print_table
 from facekd.errors import UsageError
 
 if TYPE_CHECKING:
+    from facekd.evaluation.embedding import Embedder
     from facekd.evaluation.evaluate import Evaluation
     from facekd.input_spec import InputSpec
 
@@ -57,26 +59,51 @@ def evaluate(
     outputs = [scores] + ([out / "evaluation.json", out / "evaluation.png"] if out else [])
     if there := [path for path in outputs if path is not None and path.exists() and not overwrite]:
         raise UsageError(f"{there[0]} exists: choose another place, or overwrite it (--overwrite)")
+    if save_thresholds and not (model / "card.json").is_file():
+        raise UsageError(f"--save-thresholds writes into a bundle's card.json: {model} is not a bundle")
     evaluation = evaluate_model(
         model,
+        open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads),
         pairs,
         images=images,
         folds=parse_folds(folds),
-        input_spec=parse_input_spec(mean, std, colour),
-        layout=parse_layout(layout),
         detector=detector,
         missing=missing,  # type: ignore[arg-type]
         out=out,
         scores=scores,
         save_thresholds=save_thresholds,
         batch_size=batch_size,
-        threads=threads,
         progress=sys.stderr.isatty(),
     )
     if json_output:
         print_json(evaluation.to_dict())
     else:
         _print(evaluation)
+
+
+def open_model(
+    path: Path, *, mean: str | None, std: str | None, colour: str | None, layout: str | None, threads: int | None
+) -> "Embedder":
+    """Opens what the options of a verb describe; artefacts for further runtimes through their export target."""
+    from facekd.evaluation.embedding import open_embedder
+    from facekd.evaluation.runners import RUNNERS
+
+    input_spec, its_layout = parse_input_spec(mean, std, colour), parse_layout(layout)
+    foreign = input_spec is not None or its_layout is not None
+    if (path / "manifest.json").is_file() and not foreign:
+        from facekd.export.manifest import read_manifest, verify_files
+
+        manifest = read_manifest(path)
+        if Path(manifest.model).suffix not in RUNNERS:
+            from facekd.export.measure import RunnerEmbedder
+            from facekd.export.targets.base import get_target
+
+            verify_files(path, manifest)
+            target = get_target(manifest.target)
+            target.require()
+            runner = target.open(path / manifest.model, manifest.input, threads=threads or os.cpu_count() or 1)
+            return RunnerEmbedder(runner, manifest.input, manifest.output.width)
+    return open_embedder(path, input_spec=input_spec, layout=its_layout, threads=threads)
 
 
 def parse_folds(text: str) -> list[int] | None:

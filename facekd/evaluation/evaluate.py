@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facekd.errors import UsageError
-from facekd.evaluation.embedding import DistinctImages, evaluate_verification, open_embedder
+from facekd.evaluation.embedding import DistinctImages, Embedder, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
 from facekd.evaluation.verification import VerificationResult
 from facekd.input_spec import InputSpec
@@ -64,43 +64,36 @@ class Evaluation:
 
 def evaluate_model(
     model: Path,
+    embedder: Embedder,
     pairs: Sequence[str],
     *,
     images: Path | None = None,
     folds: Sequence[int] | None = None,
-    input_spec: InputSpec | None = None,
-    layout: Literal["NCHW", "NHWC"] | None = None,
     detector: Path | None = None,
     missing: Missing = "refuse",
     out: Path | None = None,
     scores: Path | None = None,
     save_thresholds: bool = False,
     batch_size: int = 128,
-    threads: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Evaluates a model on verification sets.
 
     Args:
-        model: see open_embedder.
+        model: where it lies; for the reports, and for its card where thresholds are saved.
+        embedder: the model, opened.
         pairs: a .bin file each, or a pairs.txt (with `images`), or "synthetic:...".
         images: the folder a pairs.txt refers to: aligned crops, or photographs where `detector` is given.
         folds: use only these tenths of each set (1 to 10), and cut their pairs into ten folds again: for a set of
             which only a part is at hand. Not the published figure.
-        input_spec: see open_embedder.
-        layout: see open_embedder.
         detector: a YuNet .onnx file: the sets are photographs, aligned before they are embedded.
         missing: see AlignedPhotographs.
         out: folder for evaluation.json and evaluation.png.
         scores: CSV file for every pair's score.
         save_thresholds: write the thresholds into the bundle's card, where `facekd verify` looks for them.
         batch_size: images a batch.
-        threads: CPU threads; default: all.
         progress: show bars on stderr.
     """
-    if save_thresholds and not (model / "card.json").is_file():
-        raise UsageError(f"--save-thresholds writes into a bundle's card.json: {model} is not a bundle")
-    embedder = open_embedder(model, input_spec=input_spec, layout=layout, threads=threads)
     find = None if detector is None else open_detector(detector)
     reports = []
     for spec in pairs:
