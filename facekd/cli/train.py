@@ -49,7 +49,8 @@ def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overw
     """What `train` and `distill` share: run the recipe, show the table."""
     from facekd.cli.output import print_json, print_table
     from facekd.recipe import load_recipe
-    from facekd.training.run import RunResult, run_recipe, to_dict
+    from facekd.training.finish import RunResult, to_dict
+    from facekd.training.run import run_recipe
 
     loaded = load_recipe(recipe, settings)
     result: RunResult = run_recipe(loaded, out=out, resume=resume, overwrite=overwrite, resume_command=resume_command())

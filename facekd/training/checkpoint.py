@@ -8,6 +8,7 @@ digest any more (a bad disk) is passed over, and said.
 
 import hashlib
 import os
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -101,13 +102,15 @@ class CheckpointStore:
         return None
 
     def load(self, file: CheckpointFile) -> dict[str, Any]:
-        """Reads one checkpoint onto the CPU. Raises FacekdError if it is damaged."""
+        """Reads one checkpoint onto the CPU. Raises FacekdError if it is damaged or holds more than tensors."""
         try:
             with file.path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
             if digest != file.digest:
                 raise FacekdError(f"checkpoint {file.path} is damaged: its sha256 begins with {digest}")
             return torch.load(file.path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise FacekdError(f"checkpoint {file.path} cannot be read safely: it holds more than tensors") from error
         except OSError as error:
             raise FacekdError(f"checkpoint {file.path} cannot be read: {error.strerror or error}") from error
 

@@ -19,6 +19,7 @@ from facekd.training.loop import Trainer
 from facekd.training.reproducibility import seed_everything
 
 _MADE_BY_A_RUN = ("checkpoints", "tensorboard", "bundle", "log.jsonl", "result.json", "recipe.yaml")
+_LEFT_BY_A_KILL = (".bundle.", ".log.jsonl.", ".writable")
 
 
 def run_recipe(
@@ -127,6 +128,9 @@ def _prepare(out: Path, *, resume: bool, overwrite: bool) -> None:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out} is a file: give a folder")
         present = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        for name in [name for name in present if name.startswith(_LEFT_BY_A_KILL)]:
+            _delete(out / name)
+            present.remove(name)
         foreign = [name for name in present if name not in _MADE_BY_A_RUN]
         if overwrite and foreign:
             raise UsageError(f"--out {out} holds {foreign[0]!r}, which no run made: give another folder")
@@ -134,11 +138,17 @@ def _prepare(out: Path, *, resume: bool, overwrite: bool) -> None:
             raise UsageError(f"--out {out} is not empty ({present[0]}, ...): add --resume or --overwrite")
         if overwrite:
             for name in present:
-                path = out / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _delete(out / name)
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise FacekdError(f"cannot write to --out {out}: {error.strerror or error}") from error
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

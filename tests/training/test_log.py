@@ -1,0 +1,39 @@
+"""log.jsonl: one object a line, cut back on resume; progress lines for a pipe."""
+
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from facekd.training.log import Reporter, TrainingLog, clock, resident_mib
+
+
+def test_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, tensorboard=False) as log:
+        for step in (1, 2, 3, 4):
+            log.write("step", step, {"parts": {"loss": float(step)}})
+    with log.path.open("a") as stream:
+        stream.write('{"kind": "step", "st')  # a kill in the middle of a line
+    with TrainingLog(tmp_path, after_step=2, tensorboard=False) as log:
+        log.write("step", 3, {"parts": {"loss": float("nan")}})
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[2]["parts"]["loss"] is None
+
+
+def test_a_pipe_gets_plain_lines_with_the_time_left() -> None:
+    text = io.StringIO()
+    reporter = Reporter(Console(file=text, width=200))
+    reporter.start(0, 10)
+    reporter.figures(5, 10, "loss 1.000 [b]")
+    reporter.stop()
+    assert text.getvalue().startswith("step 5/10  loss 1.000 [b]  0:00:0")
+    assert text.getvalue().endswith(" left\n")
+
+
+def test_units() -> None:
+    assert clock(3 * 3600 + 125.9) == "3:02:05"
+    memory = resident_mib()
+    assert memory is not None
+    assert 20 < memory < 100_000
