@@ -41,7 +41,7 @@ def synth(
     text = f"identities={identities},images={images},seed={seed},first_identity={first_identity}"
     source = SyntheticSource.from_text(",".join([text, *(difficulty or [])]))
     write = write_folder if folder else pack_records
-    _print_written(write(source, out, overwrite=overwrite, track=_track), json_output)
+    _print_written(write(source, out, overwrite=overwrite, track=track), json_output)
 
 
 @verbs.command()
@@ -57,7 +57,7 @@ def pack(
     from facekd.data.source import open_source
 
     opened = open_source(source, size=(size, size))
-    _print_written(pack_records(opened, out, overwrite=overwrite, track=_track), json_output)
+    _print_written(pack_records(opened, out, overwrite=overwrite, track=track), json_output)
 
 
 @verbs.command()
@@ -73,7 +73,7 @@ def inspect(
     from facekd.data.source import open_source
 
     opened = open_source(source, size=None)
-    summary = inspect_source(opened, decode=not quick, track=_track)
+    summary = inspect_source(opened, decode=not quick, track=track)
     if sheet is not None:
         write_sheet(opened, sheet, overwrite=overwrite)
         summary["sheet"] = str(sheet)
@@ -86,7 +86,7 @@ def inspect(
         ("images", summary["images"]),
         ("identities", summary["identities"]),
         (
-            "images an identity",
+            "images an identity (min / median / max, mean)",
             f"{spread['min']:g} / {spread['median']:g} / {spread['max']:g}, mean {spread['mean']:.2f}",
         ),
         ("sizes", "not read (--quick)" if sizes is None else ", ".join(f"{n} of {size}" for size, n in sizes.items())),
@@ -96,7 +96,7 @@ def inspect(
     ]
     if sheet is not None:
         rows.append(("contact sheet", sheet))
-    print_table(summary["name"], ("", "min / median / max where three"), rows)
+    print_table(summary["name"], ("", "value"), rows)
     print_table("images of one identity", ("images", "identities"), summary["histogram"])
     _print_broken(summary["broken"])
 
@@ -123,7 +123,7 @@ def align(
         size=size,
         image_format=image_format,
         overwrite=overwrite,
-        track=_track,
+        track=track,
     )
     if json_output:
         print_json(report.as_dict())
@@ -161,7 +161,7 @@ def _print_broken(broken: list[Any]) -> None:
     print_table("left out", ("image", "why"), [tuple(row) for row in broken[:_SHOWN]], caption=caption)
 
 
-def _track(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
+def track(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
     """A progress bar on stderr; stdout stays clean for results."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -71,13 +71,23 @@ def encode_png(image: np.ndarray) -> bytes:
 def _cut_short(data: bytes) -> bool:
     """OpenCV decodes a truncated JPEG to an image with a grey rest, and says so on stderr only."""
     if data.startswith(b"\xff\xd8\xff"):
-        return b"\xff\xd9" not in data[-1024:]  # some writers pad after the end mark
+        return b"\xff\xd9" not in data[-64:] and not _ends_after_scan(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" not in data[-1024:]
+        return b"IEND" not in data[-64:] and b"IEND" not in data
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return len(data) < int.from_bytes(data[4:8], "little") + 8
     if data.startswith(b"BM"):
         return len(data) < int.from_bytes(data[2:6], "little")
+    return False
+
+
+def _ends_after_scan(data: bytes) -> bool:
+    """Whether a JPEG with something behind it (padding, a phone's film) ends: a thumbnail's end mark does not count."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0xDA:
+            return data.find(b"\xff\xd9", at) >= 0
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return False
 
 

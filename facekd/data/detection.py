@@ -57,10 +57,16 @@ class YuNet:
         self.path = Path(path)
         self.largest_side = largest_side
         _check_is_yunet(self.path)
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(
+            cv2.utils.logging.LOG_LEVEL_ERROR
+        )  # OpenCV 5 warns that its new engine has no targets, which concerns nobody
         try:
             self._detector = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold, nms_threshold, 5000)
         except cv2.error as error:
             raise FacekdError(f"{path} cannot be loaded as a YuNet detector: {_first_line(error)}") from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Finds all faces.

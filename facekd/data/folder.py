@@ -40,7 +40,7 @@ class FolderSource:
         labels: list[int] = []
         sizes: list[int] = []
         for identity in _children(self.path):
-            if not identity.is_dir():
+            if not _is_dir(identity):
                 continue
             images = list(image_files(Path(identity.path)))
             if not images:
@@ -126,7 +126,7 @@ def walk_images(folder: Path) -> Iterator[Path]:
         for entry in _children(current):
             if entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
                 yield Path(entry.path).relative_to(folder)
-            elif entry.is_dir():
+            elif _is_dir(entry):
                 yield from descend(Path(entry.path))
 
     yield from descend(folder)
@@ -143,6 +143,13 @@ def _children(folder: Path) -> list[os.DirEntry[str]]:
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
     except OSError:  # a link in a circle
         return False
 

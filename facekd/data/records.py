@@ -183,7 +183,8 @@ class RecordWriter:
         self.path = Path(path)
         if self.path.suffix != ".rec":
             raise UsageError(f"cannot write records to {path}: the name must end in .rec")
-        self._targets = [self.path.with_suffix(".idx"), self.path.parent / "property", self.path]  # .rec last
+        properties = "property" if self.path.stem == "train" else f"{self.path.stem}.property"
+        self._targets = [self.path.with_suffix(".idx"), self.path.with_name(properties), self.path]  # .rec last
         if not overwrite and self.path.exists():
             raise UsageError(f"{self.path} exists: choose another name, or overwrite it with --overwrite")
         self.size = size

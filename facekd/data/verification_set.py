@@ -153,7 +153,7 @@ def read_bin(path: Path, *, size: tuple[int, int] | None = ALIGNED_SIZE) -> Veri
         if not isinstance(image, bytes | np.ndarray):
             raise FacekdError(f"{path}: image {i} is a {type(image).__name__}, not bytes or an array")
     truth = np.asarray(issame)
-    if truth.dtype.kind not in "bui":
+    if truth.size and truth.dtype.kind not in "bui":
         raise FacekdError(f"{path}: issame holds {truth.dtype}, not truths")
     return VerificationSet(path.stem, list(images), truth.astype(bool), size=size)
 
