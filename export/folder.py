@@ -1,0 +1,105 @@
+"""An artefact appears whole or not at all: written beside its place, renamed into it when everything has passed."""
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from facekd.errors import FacekdError, UsageError
+from facekd.export.manifest import LOG_FILE, MANIFEST_FILE
+
+
+def check_destination(path: Path, *, overwrite: bool) -> None:
+    """Refuses a place that is taken, before anything is computed.
+
+    Raises:
+        UsageError: something else than an artefact is there, or an artefact and not `overwrite`.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / MANIFEST_FILE).is_file():
+        raise UsageError(f"{path} exists and is not an exported artefact; choose another --out")
+    if not overwrite:
+        raise UsageError(f"{path} already holds an artefact; choose another --out, or replace it with --overwrite")
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    Only the log of a failed block is kept, in the system's temporary folder; the error names it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise FacekdError(f"cannot write an artefact at {path}: {error.strerror or error}") from error
+    try:
+        with _terminable():
+            yield folder
+            folder.chmod(0o755)  # mkdtemp's own is private to the user
+            _sync(folder)
+            _replace(folder, path)
+    except FacekdError as error:
+        log = folder / LOG_FILE
+        if log.is_file() and log.stat().st_size:
+            kept = keep_log(log, path.name)
+            raise type(error)(f"{error}; the converter's log is {kept}") from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_log(log: Path, name: str) -> Path:
+    """Copies the log of a failed export into the system's temporary folder, which is where a failure may leave it."""
+    handle, kept = tempfile.mkstemp(prefix=f"facekd-export-{name}-", suffix=".log")
+    os.close(handle)
+    shutil.copyfile(log, kept)
+    return Path(kept)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that the temporary folder goes; its default action would leave it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _replace(folder: Path, path: Path) -> None:
+    """Puts `folder` in the place of `path`; an old artefact steps aside and returns if the rename fails."""
+    if not path.exists() or not any(path.iterdir()):
+        folder.replace(path)
+        return
+    old = folder.with_name(folder.name + ".old")
+    path.replace(old)
+    try:
+        folder.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old)
+
+
+def _sync(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,135 @@
+"""Several targets and precisions of one bundle: each exported on its own, a failure noted and passed over."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from facekd.errors import FacekdError, UsageError
+from facekd.export.folder import check_destination
+from facekd.export.manifest import Layout, Manifest
+from facekd.export.pipeline import Gate, Reference, export_artefact
+from facekd.export.targets.base import ExportOptions, get_target, list_targets
+
+# In the order of the tables; `--precision all` takes those a target offers.
+PRECISIONS = ("fp32", "fp16", "w8", "palette", "int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One artefact of a matrix: what was wanted, and what came of it.
+
+    Attributes:
+        manifest: of the artefact, if it passed.
+        problem: why there is none.
+        offered: False where the target has no such precision; that is no failure of the bundle.
+    """
+
+    target: str
+    precision: str
+    folder: Path
+    manifest: Manifest | None = None
+    problem: str | None = None
+    offered: bool = True
+
+
+def plan(targets: Sequence[str], precisions: Sequence[str], out: Path) -> list[Cell]:
+    """The cells of `targets` x `precisions`; "all" stands for every one. A single cell is written to `out` itself.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    names = list_targets() if "all" in targets else list(dict.fromkeys(targets))
+    makers = [get_target(name) for name in names]
+    for precision in precisions:
+        if precision not in (*PRECISIONS, "all"):
+            raise UsageError(f"unknown precision {precision!r}; valid: {', '.join(PRECISIONS)}, all")
+    wanted = PRECISIONS if "all" in precisions else tuple(dict.fromkeys(precisions))
+    pairs = [(maker, precision) for maker in makers for precision in wanted]
+    single = len(pairs) == 1
+    return [
+        Cell(
+            target=maker.name,
+            precision=precision,
+            folder=out if single else out / f"{maker.name}-{precision}",
+            offered=precision in maker.precisions,
+            problem=None if precision in maker.precisions else maker.refused.get(precision, "not offered"),
+        )
+        for maker, precision in pairs
+    ]
+
+
+def options_for(
+    cell: Cell, options: ExportOptions, *, batch: str | None, layout: str | None, preprocess: str | None
+) -> ExportOptions:
+    """`options` with the cell's precision; what the user left open has the target's own default.
+
+    Raises:
+        UsageError: batch is neither a positive number nor "dynamic".
+    """
+    maker = get_target(cell.target)
+    size: int | None = maker.default_batch
+    if batch is not None:
+        if batch != "dynamic" and not (batch.isdigit() and int(batch) > 0):
+            raise UsageError(f"--batch {batch}: valid: dynamic, or a number from 1")
+        size = None if batch == "dynamic" else int(batch)
+    chosen: Layout = maker.layouts[0] if layout is None else layout  # type: ignore[assignment]
+    where = maker.default_preprocess if preprocess is None else preprocess
+    changes = {"precision": cell.precision, "batch": size, "layout": chosen, "preprocess": where}
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def run_matrix(
+    reference: Reference,
+    cells: Sequence[Cell],
+    options: Callable[[Cell], ExportOptions],
+    *,
+    gate: Gate,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Cell]:
+    """Exports every cell that its target offers; the returned cells carry a manifest or the problem.
+
+    Options and destinations of all cells are checked before the first is converted, so that a typo costs no minutes.
+
+    Raises:
+        UsageError: an option is not valid or a destination is taken; with a single cell, also what it cannot do.
+    """
+    single = len(cells) == 1
+    prepared: list[tuple[Cell, ExportOptions | None]] = []
+    for cell in cells:
+        if not cell.offered:
+            if single:
+                get_target(cell.target).validate(options(cell))
+            prepared.append((cell, None))
+            continue
+        check_destination(cell.folder, overwrite=overwrite)
+        wanted = options(cell)
+        try:
+            get_target(cell.target).validate(wanted)
+        except UsageError as error:
+            if single:
+                raise
+            prepared.append((replace(cell, problem=str(error)), None))
+            continue
+        prepared.append((cell, wanted))
+    done = []
+    for cell, chosen in prepared:
+        if chosen is None:
+            done.append(cell)
+            continue
+        try:
+            manifest = export_artefact(
+                reference, cell.target, chosen, cell.folder, gate=gate, overwrite=overwrite, say=say
+            )
+            done.append(replace(cell, manifest=manifest))
+        except FacekdError as error:
+            if single:
+                raise
+            say(f"{cell.target} {cell.precision}: failed")
+            done.append(replace(cell, problem=str(error)))
+    return done
+
+
+def failed(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells that were to be made and were not."""
+    return [cell for cell in cells if cell.offered and cell.manifest is None]

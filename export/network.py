@@ -1,0 +1,110 @@
+"""The network a target converts: the bundle's module, normalisation perhaps inside, PReLU in the wanted form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from facekd.export.manifest import ArtefactInput
+from facekd.export.rewrite import count_prelu, fold_batch_norms, rewrite_prelu
+from facekd.input_spec import InputSpec
+
+INPUT_NAME = "image"
+OUTPUT_NAME = "embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A float32 module in eval mode with what its artefact must say about it.
+
+    Attributes:
+        module: normalised images [b, 3, h, w] -> raw embeddings [b, e], batch norms folded.
+        input: its input spec.
+        embedding_width: e.
+        metadata: strings for the file itself: name, preprocessing, colour order, bundle hash, threshold.
+    """
+
+    module: nn.Module
+    input: InputSpec
+    embedding_width: int
+    metadata: dict[str, str]
+
+    @classmethod
+    def build(cls, model: nn.Module, *, spec: InputSpec, embedding_width: int, metadata: dict[str, str]) -> "Network":
+        """Folds a copy of `model`; the bundle's own module stays as it is, since it is the reference."""
+        folded = fold_batch_norms(model).requires_grad_(False)
+        return cls(module=folded, input=spec, embedding_width=embedding_width, metadata=metadata)
+
+    def module_for(self, *, preprocess: str, prelu_form: str, pixels: torch.dtype = torch.uint8) -> nn.Module:
+        """The module to convert: `prelu_form` applied, wrapped in the normalisation with preprocess "in".
+
+        Args:
+            pixels: dtype of the pixels taken with preprocess "in"; for the record of the traced example.
+        """
+        del pixels
+        module = rewrite_prelu(self.module, prelu_form)
+        return Normalised(module, self.input).eval() if preprocess == "in" else module
+
+    def has_prelu(self) -> bool:
+        """Whether a PReLU form matters at all."""
+        return count_prelu(self.module) > 0
+
+    def example(self, *, batch: int, preprocess: str) -> torch.Tensor:
+        """Pixels [batch, 3, h, w] to trace with: uint8 with preprocess "in", else normalised float32."""
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (batch, 3, *self.input.size), dtype=torch.uint8, generator=generator)
+        return pixels if preprocess == "in" else self.input.normalise(pixels)
+
+
+class Normalised(nn.Module):
+    """RGB pixels, 0 to 255, of any dtype -> the wrapped module's embeddings; the same arithmetic as InputSpec."""
+
+    def __init__(self, module: nn.Module, spec: InputSpec) -> None:
+        super().__init__()
+        self.module = module
+        self.flip = spec.colour == "BGR"
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        x = pixels.float()
+        if self.flip:
+            x = torch.cat([x[:, 2:3], x[:, 1:2], x[:, 0:1]], dim=1)
+        return self.module((x - self.mean) / self.std)
+
+
+def feed(images: np.ndarray | torch.Tensor, spec: ArtefactInput) -> np.ndarray:
+    """uint8 RGB images [b, 3, h, w] -> the array an artefact with this input takes. The one place that knows how.
+
+    Everything the manifest says is used and nothing else, so a manifest that lies is caught by the parity gate.
+    """
+    tensor = torch.as_tensor(np.asarray(images))
+    array = tensor.numpy() if spec.preprocess == "in" else spec.spec.normalise(tensor).numpy()
+    if spec.layout == "nhwc":
+        array = array.transpose(0, 2, 3, 1)
+    dtype = np.uint8 if spec.dtype == "uint8" else np.float32
+    return np.ascontiguousarray(array.astype(dtype, copy=False))
+
+
+def run_images(
+    run: Callable[[np.ndarray], np.ndarray], spec: ArtefactInput, images: np.ndarray, *, step: int | None = None
+) -> np.ndarray:
+    """Embeddings [n, e] of uint8 RGB images [n, 3, h, w], in steps of the file's own batch (or `step`, or 32).
+
+    The last step of a fixed batch is padded with its last image.
+    """
+    size = spec.batch or step or 32
+    outputs = []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        short = size - len(part) if spec.batch else 0
+        if short:
+            part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
+        output = np.asarray(run(feed(part, spec)), dtype=np.float32)
+        outputs.append(output[: len(output) - short])
+    return np.concatenate(outputs)

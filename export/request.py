@@ -1,0 +1,158 @@
+"""What a user asks of `facekd export`, checked, and carried out."""
+
+import os
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from facekd.errors import UsageError
+from facekd.export.check import CheckReport, check_artefact
+from facekd.export.faces import Faces, faces_from_pairs, faces_from_source, read_crop, synthetic_faces
+from facekd.export.manifest import read_manifest
+from facekd.export.matrix import Cell, options_for, plan, run_matrix
+from facekd.export.pipeline import Gate, Reference
+from facekd.export.rewrite import PRELU_FORMS
+from facekd.export.targets.base import CalibrationMethod, ExportOptions
+
+_CHOICES = {
+    "layout": ("nchw", "nhwc"),
+    "preprocess": ("in", "out"),
+    "calibration_method": typing.get_args(CalibrationMethod),
+    "prelu": tuple(PRELU_FORMS),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """The options of `facekd export` as they were typed; see its help. None leaves the choice to the target."""
+
+    bundle: Path
+    out: Path
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...]
+    calibration: str | None = None
+    calibration_faces: int = 128
+    calibration_method: str = "minmax"
+    percentile: float = 99.99
+    keep_float: str = "auto"
+    pairs: str | None = None
+    faces: int = 32
+    max_accuracy_drop: float = 0.3
+    min_cosine: float | None = None
+    batch: str | None = None
+    layout: str | None = None
+    preprocess: str | None = None
+    opset: int = 20
+    min_ios: int | None = None
+    tensor_input: bool = False
+    palette_bits: int = 6
+    prelu: str | None = None
+    golden_crop: Path | None = None
+    overwrite: bool = False
+
+    def validate(self) -> None:
+        """Raises: UsageError: a value out of its range, with the valid ones."""
+        for name, valid in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in valid:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: valid: {', '.join(valid)}")
+        if not 50 < self.percentile <= 100:
+            raise UsageError(f"--percentile {self.percentile:g}: valid: above 50 to 100")
+        if self.max_accuracy_drop < 0:
+            raise UsageError(f"--max-accuracy-drop {self.max_accuracy_drop:g}: valid: 0 or more points")
+        if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
+            raise UsageError(f"--min-cosine {self.min_cosine:g}: valid: -1 to 1")
+        if self.faces < 1 or self.calibration_faces < 1:
+            raise UsageError("--faces and --calibration-faces: give at least 1")
+        if not self.targets or not self.precisions:
+            raise UsageError("--target and --precision: name at least one")
+
+
+def run_request(request: ExportRequest) -> tuple[str, list[Cell]]:
+    """Carries out a request; the model's name and the cells. Progress is shown on stderr.
+
+    Raises:
+        UsageError: an option, a path or a destination is not valid.
+        FacekdError: with a single cell, whatever made it fail.
+    """
+    request.validate()
+    cells = plan(request.targets, request.precisions, request.out)
+    reference, calibration = _open(request, needs_calibration=any(c.offered and c.precision == "int8" for c in cells))
+    kept = request.keep_float
+
+    def options(cell: Cell) -> ExportOptions:
+        compressed = cell.precision in ("w8", "palette")
+        base = ExportOptions(
+            precision="fp32",
+            opset=request.opset,
+            min_ios=request.min_ios if request.min_ios is not None else (16 if compressed else 15),
+            image_input=not request.tensor_input,
+            calibration=calibration.images if calibration else None,
+            calibration_source=calibration.source if calibration else "",
+            calibration_method=typing.cast(CalibrationMethod, request.calibration_method),
+            percentile=request.percentile,
+            keep_float="auto" if kept == "auto" else () if kept == "none" else tuple(kept.split(",")),
+            palette_bits=request.palette_bits,
+            prelu_form=request.prelu,
+        )
+        return options_for(cell, base, batch=request.batch, layout=request.layout, preprocess=request.preprocess)
+
+    gate = Gate(max_accuracy_drop=request.max_accuracy_drop, min_cosine=request.min_cosine)
+    # Its own file descriptor: the converters' streams are redirected while it shows what they do.
+    with _screen() as console, console.status("export") as status:
+        return reference.bundle.card.name, run_matrix(
+            reference, cells, options, gate=gate, overwrite=request.overwrite, say=status.update
+        )
+
+
+def check_request(artefact: Path, *, bundle: Path | None, source: str | None, faces: int) -> CheckReport:
+    """`facekd export check`.
+
+    Raises:
+        UsageError: a path is not valid.
+        FacekdError: the artefact does not pass.
+    """
+    from facekd.models.bundle import load_bundle
+
+    manifest = read_manifest(artefact)
+    if bundle is None:
+        if source is not None:
+            raise UsageError("--source is compared with the bundle: give --bundle too")
+        return check_artefact(artefact)
+    size = manifest.input.spec.size
+    images = faces_from_source(source, faces, size) if source is not None else synthetic_faces(faces, size)
+    return check_artefact(artefact, bundle=load_bundle(bundle), faces=images.images)
+
+
+def _open(request: ExportRequest, *, needs_calibration: bool) -> tuple[Reference, Faces | None]:
+    from facekd.data.verification_set import load_verification_set
+    from facekd.models.bundle import load_bundle
+
+    bundle = load_bundle(request.bundle)
+    size = bundle.card.input.size
+    if needs_calibration and request.calibration is None:
+        raise UsageError("precision int8 needs faces to calibrate on: give --calibration SRC (a .rec file or a folder)")
+    calibration = None
+    if request.calibration is not None:
+        calibration = faces_from_source(request.calibration, request.calibration_faces, size)
+    pairs: Any = load_verification_set(request.pairs) if request.pairs is not None else None
+    crop = read_crop(request.golden_crop, size) if request.golden_crop is not None else None
+    if pairs is not None:
+        faces = faces_from_pairs(pairs, request.faces, size)
+    elif request.calibration is not None:
+        faces = faces_from_source(request.calibration, request.faces, size)
+    else:
+        faces = synthetic_faces(request.faces, size)
+    return Reference(bundle=bundle, faces=faces, pairs=pairs, golden_crop=crop), calibration
+
+
+@contextmanager
+def _screen() -> Iterator[Console]:
+    """A rich console on a copy of stderr's file descriptor."""
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as file:
+        yield Console(file=file)

@@ -1,0 +1,120 @@
+"""The table of an export, for the terminal and, in Markdown, for docs/results.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from facekd.errors import FacekdError
+from facekd.export.manifest import Manifest
+from facekd.export.matrix import Cell
+
+COLUMNS = (
+    "target",
+    "precision",
+    "MB",
+    "operators",
+    "partitions",
+    "max diff",
+    "cos min",
+    "cos mean",
+    "float %",
+    "exported %",
+    "changed",
+    "float ms",
+    "ms",
+    "seconds",
+)
+
+
+def row(manifest: Manifest) -> list[str]:
+    """One artefact's row."""
+    parity, accuracy, latency = manifest.parity, manifest.accuracy, manifest.latency
+    return [
+        manifest.target,
+        manifest.precision,
+        f"{manifest.size_bytes / 1e6:.2f}",
+        str(manifest.num_operators),
+        "-" if manifest.partitions is None else str(manifest.partitions),
+        f"{parity.max_abs_difference:.1e}",
+        f"{parity.cosine_min:.6f}",
+        f"{parity.cosine_mean:.6f}",
+        f"{100 * accuracy.float_accuracy:.2f}" if accuracy else "-",
+        f"{100 * accuracy.accuracy:.2f}" if accuracy else "-",
+        f"{accuracy.changed}/{accuracy.pairs}" if accuracy else "-",
+        f"{latency.float_ms:.1f}" if latency and latency.float_ms is not None else "-",
+        f"{latency.ms:.1f}" if latency else "-",
+        f"{manifest.seconds:.0f}",
+    ]
+
+
+def rows(cells: Sequence[Cell]) -> list[list[str]]:
+    """Every cell's row; one without an artefact says so, its reason is printed below the table."""
+    result = []
+    for cell in cells:
+        if cell.manifest is not None:
+            result.append(row(cell.manifest))
+        else:
+            word = "failed" if cell.offered else "not offered"
+            result.append([cell.target, cell.precision, word, *["-"] * (len(COLUMNS) - 3)])
+    return result
+
+
+def reasons(cells: Sequence[Cell]) -> list[str]:
+    """Why a cell has no artefact, a line each."""
+    return [f"{cell.target} {cell.precision}: {cell.problem}" for cell in cells if cell.manifest is None]
+
+
+def caption(manifests: Sequence[Manifest]) -> str:
+    """What the figures mean: the faces, the runtimes' thread, the accuracy's set."""
+    if not manifests:
+        return ""
+    first = manifests[0]
+    text = f"parity on {first.parity.source}"
+    if first.accuracy:
+        text += f"; accuracy on {first.accuracy.dataset}, {first.accuracy.pairs} pairs"
+    if any(manifest.latency for manifest in manifests):
+        text += "; ms: median of one image, one thread, this machine: compare ratios"
+    return text
+
+
+def write_results(path: Path, name: str, cells: Sequence[Cell]) -> None:
+    """Puts the table into a Markdown file, between markers of the bundle's name; the rest of the file stays as it is.
+
+    Raises:
+        FacekdError: the file has an opening marker without its end.
+    """
+    start, end = f"<!-- facekd export: {name} -->", f"<!-- end of facekd export: {name} -->"
+    text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
+    section = f"{start}\n{_markdown(name, cells)}{end}"
+    if start in text:
+        before, _, rest = text.partition(start)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise FacekdError(f"{path}: the marker {end!r} is missing; restore it or remove its opening one")
+        text = before + section + after
+    else:
+        text = text.rstrip("\n") + f"\n\n{section}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _markdown(name: str, cells: Sequence[Cell]) -> str:
+    manifests = [cell.manifest for cell in cells if cell.manifest is not None]
+    lines = [f"## Export of {name}", ""]
+    lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * 2 + "---:|" * (len(COLUMNS) - 2)]
+    lines += ["| " + " | ".join(cells_) + " |" for cells_ in rows(cells)]
+    lines += ["", caption(manifests) + "." if manifests else "No artefact passed."]
+    lines += ["", *(f"- {reason}" for reason in reasons(cells))] if reasons(cells) else []
+    return "\n".join(lines) + "\n"
+
+
+def summary(cell: Cell) -> dict[str, Any]:
+    """A cell for JSON."""
+    return {
+        "target": cell.target,
+        "precision": cell.precision,
+        "folder": str(cell.folder) if cell.manifest else None,
+        "offered": cell.offered,
+        "problem": cell.problem,
+        "manifest": cell.manifest.model_dump(mode="json") if cell.manifest else None,
+    }

@@ -1,0 +1,28 @@
+"""The folder that the Android demo takes as it is: the ONNX model, its manifest, and the golden crop and embedding."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from facekd.export.network import Network
+from facekd.export.targets.base import Conversion, ExportOptions, register_target
+from facekd.export.targets.onnx import OnnxTarget
+
+
+@register_target
+class AndroidTarget(OnnxTarget):
+    """ONNX with the app's conventions: NCHW, batch 1 (mobile providers want fixed shapes), normalised by the app.
+
+    The app reads from manifest.json: `model`, `input` (size, colour, mean, std), `output.width`, `thresholds`, `bundle`
+    (whose sha256 is the model id stored with each template) and `golden` (the crop, its embedding and the cosine below
+    which a provider is refused).
+    """
+
+    name = "android"
+    precisions: ClassVar[dict[str, str]] = OnnxTarget.precisions
+    layouts = ("nchw",)
+    default_batch = 1
+    dynamic_batch = False
+
+    def convert(self, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:
+        """Writes model.onnx with batch `options.batch`; see OnnxTarget."""
+        return super().convert(network, folder, options, scratch)

@@ -1,0 +1,228 @@
+"""What every target is: `convert(network, folder, options)` writes the file, `open(folder, ...)` runs it."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from facekd.errors import FacekdError, UsageError
+from facekd.export.manifest import ArtefactInput, Layout, Precision, Quantisation
+from facekd.export.network import Network, feed
+
+CalibrationMethod = Literal["entropy", "percentile", "minmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What the user asked for.
+
+    Attributes:
+        precision: of the file; see each target's `precisions`.
+        batch: fixed batch size, or None for any.
+        layout: of the input.
+        preprocess: "in" puts normalisation and colour order into the file, "out" leaves them to the caller.
+        opset: ONNX operator set.
+        min_ios: smallest iOS version a Core ML model must run on.
+        image_input: Core ML takes an image (with preprocess "in") instead of a tensor.
+        calibration: uint8 RGB faces [n, 3, h, w] for static quantisation; None where the precision needs none.
+        calibration_source: where they come from.
+        calibration_method: how activation ranges are chosen from them.
+        percentile: of the percentile method.
+        keep_float: layers kept in float: "auto" or names.
+        palette_bits: bits of the look-up table of precision palette.
+        prelu_form: a form of facekd.export.rewrite, or None for the target's own choice.
+    """
+
+    precision: Precision
+    batch: int | None = 1
+    layout: Layout = "nchw"
+    preprocess: Literal["in", "out"] = "out"
+    opset: int = 20
+    min_ios: int = 15
+    image_input: bool = True
+    calibration: np.ndarray | None = None
+    calibration_source: str = ""
+    calibration_method: CalibrationMethod = "minmax"
+    percentile: float = 99.99
+    keep_float: Literal["auto"] | tuple[str, ...] = "auto"
+    palette_bits: int = 6
+    prelu_form: str | None = None
+
+
+@dataclass(kw_only=True)
+class Conversion:
+    """What a target made.
+
+    Attributes:
+        model: file or folder name inside the artefact.
+        format_version: in words: "opset 20", "specification 6 (iOS 15)".
+        input: as the file has it.
+        output_name: the output tensor's name.
+        operators: number of each, constants not counted.
+        partitions: parts handed to XNNPACK, or None.
+        usability: verdict per mobile provider.
+        quantisation: for int8.
+        float_model: the same network before quantisation, beside the artefact, for the latency before.
+        details: facts of this target.
+        packages: distributions whose versions belong into the manifest.
+    """
+
+    model: str
+    format_version: str
+    input: ArtefactInput
+    output_name: str
+    operators: dict[str, int]
+    partitions: int | None = None
+    usability: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prelu_form: str | None = None
+    quantisation: Quantisation | None = None
+    float_model: Path | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    packages: Sequence[str] = ()
+
+
+class Runner(ABC):
+    """A model file in its own runtime.
+
+    Attributes:
+        runtime: its name, as the manifest states it.
+        timed: whether its milliseconds mean anything (an interpreter's do not).
+    """
+
+    runtime: ClassVar[str]
+    timed: ClassVar[bool] = True
+
+    @abstractmethod
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """One input exactly as the file takes it -> embeddings [b, e]."""
+
+    def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Every tensor the file computes for `x`, in order, by name; nothing where the runtime cannot tell."""
+        del x
+        return iter(())
+
+
+class Target(ABC):
+    """One runtime's format.
+
+    Attributes:
+        name: on the command line.
+        extra: facekd's extra that installs what it needs.
+        modules: imports it needs.
+        precisions: valid precisions, each with what it means here.
+        refused: precisions that it does not offer, each with the reason.
+        default_layout: of the input.
+        default_preprocess: where normalisation lies unless the user says.
+    """
+
+    name: ClassVar[str]
+    extra: ClassVar[str]
+    modules: ClassVar[Sequence[str]]
+    precisions: ClassVar[dict[str, str]]
+    refused: ClassVar[dict[str, str]] = {}
+    layouts: ClassVar[Sequence[Layout]] = ("nchw",)
+    default_preprocess: ClassVar[Literal["in", "out"]] = "out"
+    default_batch: ClassVar[int | None] = 1
+    dynamic_batch: ClassVar[bool] = False
+
+    @abstractmethod
+    def convert(self, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:
+        """Writes the model into `folder`; `scratch` is a folder for what must not be shipped."""
+
+    @abstractmethod
+    def open(self, path: Path, spec: ArtefactInput, *, threads: int = 1) -> Runner:
+        """Opens a model file of this target in its runtime."""
+
+    def trace(
+        self, network: Network, options: ExportOptions, spec: ArtefactInput, runner: Runner, face: np.ndarray
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """The values the artefact computes for one face [1, 3, h, w], to find where it leaves the bundle."""
+        del network, options
+        return runner.intermediates(feed(np.repeat(face, spec.batch or 1, axis=0), spec))
+
+    def require(self) -> None:
+        """Imports what the target needs.
+
+        Raises:
+            UsageError: a package is missing; names the extra that brings it.
+        """
+        for module in self.modules:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise UsageError(
+                    f"target {self.name} needs {module}, which cannot be imported ({error}): "
+                    f"pip install 'facekd[{self.extra}]'"
+                ) from error
+
+    def validate(self, options: ExportOptions) -> None:
+        """Refuses options the target cannot honour, before anything is computed.
+
+        Raises:
+            UsageError: names the option, its value and the valid ones.
+        """
+        if options.precision not in self.precisions:
+            why = self.refused.get(options.precision, "it is not offered")
+            raise UsageError(
+                f"target {self.name}, precision {options.precision}: {why}; valid: {', '.join(self.precisions)}"
+            )
+        if options.layout not in self.layouts:
+            raise UsageError(f"target {self.name}, layout {options.layout}: valid: {', '.join(self.layouts)}")
+        if options.batch is None and not self.dynamic_batch:
+            raise UsageError(f"target {self.name}, batch dynamic: its files have a fixed batch; give a number, as 1")
+
+
+_TARGETS: dict[str, type[Target]] = {}
+# Modules that register themselves when a target is first asked for; their packages are heavy.
+_MODULES = ("onnx", "coreml", "tflite", "executorch", "android")
+
+
+def register_target(target: type[Target]) -> type[Target]:
+    """Class decorator: makes a target known by its name."""
+    _TARGETS[target.name] = target
+    return target
+
+
+def list_targets() -> list[str]:
+    """Names of all targets, in the order `all` takes them."""
+    _load()
+    return [name for name in _MODULES if name in _TARGETS] + sorted(set(_TARGETS) - set(_MODULES))
+
+
+def get_target(name: str) -> Target:
+    """The target `name`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    _load()
+    if name not in _TARGETS:
+        raise UsageError(f"unknown target {name!r}; valid: {', '.join(list_targets())}, all")
+    return _TARGETS[name]()
+
+
+def _load() -> None:
+    for module in _MODULES:
+        importlib.import_module(f"facekd.export.targets.{module}")
+
+
+def count(operators: Sequence[str]) -> dict[str, int]:
+    """How often each occurs, most frequent first."""
+    counts: dict[str, int] = {}
+    for operator in operators:
+        counts[operator] = counts.get(operator, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def refuse(target: str, problem: str) -> Callable[[BaseException], FacekdError]:
+    """Turns a third party's exception into one line that keeps its first sentence."""
+
+    def wrap(error: BaseException) -> FacekdError:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return FacekdError(f"target {target}: {problem}: {type(error).__name__}: {first[:300]}")
+
+    return wrap

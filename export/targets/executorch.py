@@ -1,0 +1,204 @@
+"""ExecuTorch: a .pte lowered to XNNPACK and executed here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from facekd.errors import FacekdError
+from facekd.export.manifest import ArtefactInput, Quantisation
+from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network, feed
+from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
+
+PRELU_FORM = {"fp32": "native", "fp16": "native", "int8": "native"}
+
+
+@register_target
+class ExecutorchTarget(Target):
+    """One .pte file, NCHW, fixed batch, XNNPACK."""
+
+    name = "executorch"
+    extra = "executorch"
+    modules = ("executorch.exir", "executorch.runtime")
+    precisions: ClassVar[dict[str, str]] = {
+        "fp32": "float32",
+        "fp16": "float16 inside, float32 input and output",
+        "int8": "static int8, weights per channel (PT2E, XNNPACK quantiser)",
+    }
+    refused: ClassVar[dict[str, str]] = {
+        "w8": "XNNPACK has no convolution with int8 weights and float activations; use int8 or fp16",
+        "palette": "look-up-table weights are a Core ML format",
+    }
+
+    def convert(self, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:
+        """Writes model.pte.
+
+        Raises:
+            FacekdError: the network cannot be exported, quantised or lowered.
+        """
+        form = options.prelu_form or PRELU_FORM[options.precision]
+        module = network.module_for(preprocess=options.preprocess, prelu_form=form)
+        if options.precision == "fp16":
+            module = Half(module)
+        spec = ArtefactInput(
+            name=INPUT_NAME,
+            dtype="uint8" if options.preprocess == "in" else "float32",
+            layout="nchw",
+            batch=options.batch or 1,
+            preprocess=options.preprocess,
+            spec=network.input,
+        )
+        example = network.example(batch=options.batch or 1, preprocess=options.preprocess)
+        float_model = None
+        quantisation = None
+        try:
+            if options.precision == "int8":
+                float_model = scratch / "float.pte"
+                float_model.write_bytes(_lower(module, example)[0])
+                module, quantisation = _quantise(module, example, spec, options)
+            data, operators, partitions = _lower(module, example)
+        # Export, quantiser and partitioner each raise their own types; the first line says what is not supported.
+        except Exception as error:
+            raise refuse(self.name, "the network cannot be lowered to XNNPACK")(error) from error
+        path = folder / "model.pte"
+        path.write_bytes(data)
+        return Conversion(
+            model=path.name,
+            format_version="ExecuTorch program, XNNPACK",
+            input=spec,
+            output_name=OUTPUT_NAME,
+            operators=operators,
+            partitions=partitions,
+            prelu_form=form if network.has_prelu() else None,
+            quantisation=quantisation,
+            float_model=float_model,
+            packages=("torch", "executorch", "torchao"),
+        )
+
+    def open(self, path: Path, spec: ArtefactInput, *, threads: int = 1) -> Runner:
+        """Loads the program. The runtime's thread pool is the process's: `threads` cannot be chosen."""
+        del threads
+        return ExecutorchRunner(path, spec)
+
+    def trace(
+        self, network: Network, options: ExportOptions, spec: ArtefactInput, runner: Runner, face: np.ndarray
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """An XNNPACK partition shows no intermediate value, so the network is lowered once more to return them all.
+
+        int8 is traced in float: what a calibrated network computes inside cannot be asked for without changing it.
+        """
+        from executorch.runtime import Runtime
+
+        del runner
+        form = options.prelu_form or PRELU_FORM[options.precision]
+        tapped = Tapped(network.module_for(preprocess=options.preprocess, prelu_form=form))
+        x = torch.from_numpy(feed(np.repeat(face, spec.batch or 1, axis=0), spec))
+        program = Runtime.get().load_program(_lower(tapped, x)[0])
+        for index, value in enumerate(program.load_method("forward").execute([x])):
+            yield f"layer {index}", value.numpy()
+
+
+class Tapped(nn.Module):
+    """Returns the output of every leaf module, in the order they run."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._taken: list[torch.Tensor] = []
+        for leaf in module.modules():
+            if not list(leaf.children()):
+                leaf.register_forward_hook(lambda _, __, output: self._taken.append(output))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        self._taken.clear()
+        self.module(x)
+        return list(self._taken)
+
+
+class Half(nn.Module):
+    """The module in float16 between two casts; it keeps float32 (or pixels) at the door."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.half()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x.half()).float()
+
+
+class ExecutorchRunner(Runner):
+    """ExecuTorch's Python runtime."""
+
+    runtime = "executorch XNNPACK"
+
+    def __init__(self, path: Path, spec: ArtefactInput) -> None:
+        from executorch.runtime import Runtime
+
+        del spec
+        try:
+            # The program is kept: its method does not own it.
+            self._program = Runtime.get().load_program(path)
+            self._method = self._program.load_method("forward")
+        except RuntimeError as error:
+            raise FacekdError(f"{path}: ExecuTorch cannot open it: {error}") from error
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """One input -> embeddings [b, e]."""
+        try:
+            return self._method.execute([torch.from_numpy(x)])[0].numpy().copy()
+        except RuntimeError as error:
+            raise FacekdError(f"ExecuTorch failed on an input of shape {list(x.shape)}: {error}") from error
+
+    def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """None: an XNNPACK partition keeps its intermediate values to itself."""
+        del x
+        return iter(())
+
+
+def _lower(module: nn.Module, example: torch.Tensor) -> tuple[bytes, dict[str, int], int]:
+    """The program's bytes, its operators before delegation, and the number of XNNPACK partitions."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    exported = torch.export.export(module.eval(), (example,))
+    names = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    graph = edge.exported_program().graph_module.graph
+    left = [str(node.target) for node in graph.nodes if node.op == "call_function"]
+    partitions = sum("executorch_call_delegate" in name for name in left)
+    return bytes(edge.to_executorch().buffer), count([name.removeprefix("aten.") for name in names]), partitions
+
+
+def _quantise(
+    module: nn.Module, example: torch.Tensor, spec: ArtefactInput, options: ExportOptions
+) -> tuple[nn.Module, Quantisation]:
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    from facekd.export.quantisation import require_calibration
+
+    faces = require_calibration(options)
+    quantiser = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    kept = [] if options.keep_float == "auto" else list(options.keep_float)
+    for name in kept:
+        quantiser.set_module_name(name, None)
+    prepared = prepare_pt2e(torch.export.export(module.eval(), (example,)).module(), quantiser)
+    batch = len(example)
+    with torch.no_grad():
+        for start in range(0, len(faces) - batch + 1, batch):
+            prepared(torch.from_numpy(feed(faces[start : start + batch], spec)))
+    quantisation = Quantisation(
+        method="PT2E static W8A8, symmetric, weights per channel; ranges by the observers' histogram",
+        calibration=options.calibration_source,
+        calibration_faces=len(faces),
+        layers=[],
+        keep_float=kept,
+    )
+    converted: Any = convert_pt2e(prepared)
+    return converted, quantisation

@@ -1,0 +1,195 @@
+"""`facekd export`: a bundle to the formats of phones, verified; inspect and check what was exported."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.errors import FacekdError
+
+
+class _ConvertByDefault(TyperGroup):
+    """`facekd export BUNDLE ...` is `facekd export convert BUNDLE ...`; a bundle called check is given as ./check."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            args = ["convert", *args]
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Options may stand before the bundle; the group itself has none but --help.
+        if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):
+            args = ["convert", *args]
+        return super().parse_args(ctx, args)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to `app`."""
+    export = typer.Typer(
+        cls=_ConvertByDefault,
+        help="Export a bundle (facekd export BUNDLE --target ... --out DIR), inspect or check an exported artefact.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    export.command("convert", help="Export a bundle; the word convert may be left out.")(convert)
+    export.command("inspect")(inspect)
+    export.command("check")(check)
+    app.add_typer(export, name="export")
+
+
+def convert(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Artefact folder; with several cells, the folder of them all.")],
+    target: Annotated[
+        str, typer.Option("--target", help="onnx, coreml, tflite, executorch, android, several by comma, or all.")
+    ] = "onnx",
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, fp16, int8, w8, palette (Core ML), several by comma, or all.")
+    ] = "fp32",
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", help="Source of aligned faces for int8: a .rec file or a folder.")
+    ] = None,
+    calibration_faces: Annotated[int, typer.Option("--calibration-faces", help="Faces to calibrate on.")] = 128,
+    calibration_method: Annotated[
+        str, typer.Option("--calibration-method", help="Activation ranges: minmax, percentile or entropy.")
+    ] = "minmax",
+    percentile: Annotated[float, typer.Option("--percentile", help="Of the percentile method.")] = 99.99,
+    keep_float: Annotated[
+        str, typer.Option("--keep-float", help="int8: layers to keep in float: auto, none, or names by comma.")
+    ] = "auto",
+    pairs: Annotated[
+        str | None, typer.Option("--pairs", help="Verification set (.bin): accuracy before and after, parity faces.")
+    ] = None,
+    faces: Annotated[int, typer.Option("--faces", help="Faces of the parity check.")] = 32,
+    max_accuracy_drop: Annotated[
+        float, typer.Option("--max-accuracy-drop", help="Largest drop on --pairs, in percentage points.")
+    ] = 0.3,
+    min_cosine: Annotated[
+        float | None, typer.Option("--min-cosine", help="Smallest cosine to the bundle of a quantised artefact.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option("--batch", help="A number, or dynamic (ONNX's default).")] = None,
+    layout: Annotated[str | None, typer.Option("--layout", help="nchw or nhwc (TFLite's default).")] = None,
+    preprocess: Annotated[
+        str | None, typer.Option("--preprocess", help="Normalisation in the file (in) or by the caller (out).")
+    ] = None,
+    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.")] = 20,
+    min_ios: Annotated[
+        int | None, typer.Option("--min-ios", help="15, 16, 17, 18 or 26; default 15, or 16 for compressed weights.")
+    ] = None,
+    tensor_input: Annotated[bool, typer.Option("--tensor-input", help="Core ML: a tensor, not an image.")] = False,
+    palette_bits: Annotated[int, typer.Option("--palette-bits", help="1, 2, 4, 6 or 8.")] = 6,
+    prelu: Annotated[
+        str | None, typer.Option("--prelu", help="Form of PReLU (see docs/export.md); default: the target's fastest.")
+    ] = None,
+    golden_crop: Annotated[
+        Path | None, typer.Option("--golden-crop", help="Aligned face for the golden check; default a drawn one.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Markdown file whose section for this bundle gets the table.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artefacts that are already there.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Export a bundle, verified in the target's own runtime; a failed check leaves nothing and exits 1."""
+    from facekd.export.matrix import failed
+    from facekd.export.request import ExportRequest, run_request
+    from facekd.export.table import COLUMNS, caption, reasons, rows, summary, write_results
+
+    request = ExportRequest(
+        bundle=bundle,
+        out=out,
+        targets=_names(target),
+        precisions=_names(precision),
+        calibration=calibration,
+        calibration_faces=calibration_faces,
+        calibration_method=calibration_method,
+        percentile=percentile,
+        keep_float=keep_float,
+        pairs=pairs,
+        faces=faces,
+        max_accuracy_drop=max_accuracy_drop,
+        min_cosine=min_cosine,
+        batch=batch,
+        layout=layout,
+        preprocess=preprocess,
+        opset=opset,
+        min_ios=min_ios,
+        tensor_input=tensor_input,
+        palette_bits=palette_bits,
+        prelu=prelu,
+        golden_crop=golden_crop,
+        overwrite=overwrite,
+    )
+    name, cells = run_request(request)
+    manifests = [cell.manifest for cell in cells if cell.manifest is not None]
+    if results is not None:
+        write_results(results, name, cells)
+    if json_output:
+        print_json({"bundle": str(bundle), "name": name, "artefacts": [summary(cell) for cell in cells]})
+    else:
+        print_table(f"Export of {name}", list(COLUMNS), rows(cells), caption=caption(manifests))
+        for reason in reasons(cells):
+            print(reason)
+        for cell in cells:
+            if cell.manifest is not None:
+                print(f"{cell.folder}: {cell.manifest.model}; log {cell.manifest.log}")
+    if failed(cells):
+        raise FacekdError(f"{len(failed(cells))} of {len(cells)} cells failed: {_cells(failed(cells))}")
+
+
+def inspect(artefact: Annotated[Path, typer.Argument(help="Artefact folder.")], json_output: JsonFlag = False) -> None:
+    """Show what an exported artefact is: its input and output, how it was verified, its files."""
+    from facekd.export.inspection import describe
+    from facekd.export.manifest import read_manifest
+
+    manifest = read_manifest(artefact)
+    if json_output:
+        print_json(manifest.model_dump(mode="json"))
+        return
+    for title, rows in describe(manifest):
+        print_table(title, ["what", "value"], rows)
+
+
+def check(
+    artefact: Annotated[Path, typer.Argument(help="Artefact folder.")],
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="The bundle it was made from: embeddings are compared too.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Aligned faces for that comparison; default drawn ones.")
+    ] = None,
+    faces: Annotated[int, typer.Option("--faces", help="Faces of that comparison.")] = 32,
+    json_output: JsonFlag = False,
+) -> None:
+    """Verify an exported artefact again: hashes, the golden embedding, and the bundle if it is given."""
+    from facekd.export.request import check_request
+
+    report = check_request(artefact, bundle=bundle, source=source, faces=faces)
+    if json_output:
+        print_json({"passed": True, **report.as_dict()})
+        return
+    rows: list[tuple[str, Any]] = [
+        ("files unchanged", report.files),
+        ("runtime", report.runtime),
+        ("golden cosine", f"{report.golden_cosine:.6f}"),
+        ("golden max difference", f"{report.golden_difference:.1e}"),
+    ]
+    if report.faces:
+        rows += [
+            (f"cosine min to the bundle, {report.faces} faces", f"{report.cosine_min:.6f}"),
+            ("max difference to the bundle", f"{report.max_abs_difference:.1e}"),
+        ]
+    print_table(f"{artefact}: passed", ["what", "value"], rows)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _cells(cells: list[Any]) -> str:
+    return ", ".join(f"{cell.target} {cell.precision}" for cell in cells)
