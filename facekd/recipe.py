@@ -250,7 +250,8 @@ def _override(content: dict[str, Any], override: str) -> None:
                 place.clear()
                 place.update({key: value})
             else:
-                place = place[key] = place.get(key) or {}
+                place[key] = place.get(key) or {}
+                place = place[key]
         elif isinstance(place, dict):
             if last:
                 place[key] = value

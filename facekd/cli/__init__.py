@@ -1,4 +1,4 @@
-"""The `facekd` command: one short module a verb, each imported when the app is built, heavy packages inside the verb."""
+"""The `facekd` command: one short module a verb, all imported when the app is built, heavy packages in the verb."""
 
 import sys
 import traceback

@@ -62,7 +62,8 @@ class PromptedTeacher(nn.Module):
         super().__init__()
         if not isinstance(teacher, TransformerTeacher):
             raise UsageError(
-                f"apt puts prompts into a Transformer teacher (swin_teacher, vit_teacher), not into {type(teacher).__name__}"
+                "apt puts prompts into a Transformer teacher (swin_teacher, vit_teacher), "
+                f"not into {type(teacher).__name__}"
             )
         self.teacher = teacher.requires_grad_(False).eval()
         self.count = prompts

@@ -1,4 +1,4 @@
-"""The task: what one training step computes. It owns student, head, frozen teacher and terms; the loop owns the rest."""
+"""The task: what one training step computes. It owns student, head, teacher and terms; the loop owns the rest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -316,9 +316,7 @@ def _teacher_head(bundle: Bundle, source: Source) -> MarginHead:
     centres = _matching_centres(bundle, source, why="apt.keep = head")
     card = bundle.card.head
     assert card is not None  # _matching_centres has checked it
-    head = create_head(
-        card.name, embedding_width=centres.shape[1], num_identities=centres.shape[0], **card.arguments
-    )
+    head = create_head(card.name, embedding_width=centres.shape[1], num_identities=centres.shape[0], **card.arguments)
     with torch.no_grad():
         head.centres.copy_(centres)
     return head

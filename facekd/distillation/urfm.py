@@ -36,6 +36,7 @@ class UrfmSettings(TermSettings):
         adaptation_weight: of the same two losses in the teacher's term: how much the prompts and the teacher's
             projection move towards the student, which is held still there.
         anchor_weight: of the read-out that keeps the teacher's local features worth following.
+        relay_weight: of the same read-out on the student's local features: they too must give the teacher's embedding.
         stop_gradient: hold the teacher's local features still in the student's term.
     """
 
@@ -48,6 +49,7 @@ class UrfmSettings(TermSettings):
     feature_weight: float = Field(default=1.0, ge=0)
     adaptation_weight: float = Field(default=0.1, ge=0)
     anchor_weight: float = Field(default=1.0, ge=0)
+    relay_weight: float = Field(default=0.0, ge=0)
     stop_gradient: bool = True
 
     @model_validator(mode="after")
@@ -60,7 +62,8 @@ class UrfmSettings(TermSettings):
 def piecewise_index(distance: torch.Tensor, *, alpha: float, beta: float, gamma: float) -> torch.Tensor:
     """iRPE's piecewise index function I (ICCV 2021, eq. 18): fine for near positions, logarithmic for far ones.
 
-    I(x) = round(x) for |x| <= alpha, else sign(x) min(beta, round(alpha + ln(|x|/alpha) / ln(gamma/alpha) (beta - alpha))).
+    I(x) = round(x) for |x| <= alpha, else
+    sign(x) min(beta, round(alpha + ln(|x|/alpha) / ln(gamma/alpha) (beta - alpha))).
 
     Args:
         distance: any shape.
@@ -108,7 +111,7 @@ class FacialPositionalEncoding(nn.Module):
 
 
 class LocalMapping(nn.Module):
-    """Attention from L local centres over pixels: tokens [b, N, c] of any N and c -> local features [b, L, d] [paper]."""
+    """Attention from L local centres over pixels: tokens [b, N, c] of any N, c -> local features [b, L, d] [paper]."""
 
     def __init__(self, *, channels: int, width: int, heads: int) -> None:
         super().__init__()
@@ -153,7 +156,8 @@ class UrfmTerm(Term):
     against collapse: MSA(h) is standardised over the batch before it is compared (`standardise`); the teacher is held
     still in the student's term; the teacher's own step towards the student is weighted down (`adaptation_weight`);
     and its local features must still give the teacher's embedding through a linear read-out (`anchor`, 1 - cosine),
-    which shapes the teacher's side when nothing else does.
+    which shapes the teacher's side when nothing else does. On request the same read-out is asked of the student's
+    local features (`relay`): of all that the two maps could share, what tells faces apart counts most.
     """
 
     needs_tokens = True
@@ -178,6 +182,7 @@ class UrfmTerm(Term):
             "feature": settings.feature_weight,
             "adaptation": settings.adaptation_weight,
             "anchor": settings.anchor_weight,
+            "relay": settings.relay_weight,
         }
         self._last: torch.Tensor | None = None
 
@@ -204,10 +209,11 @@ class UrfmTerm(Term):
             parts["adaptation"] = self._attention_loss(attention_t, attention_s.detach()) + functional.mse_loss(
                 features_t, features_s.detach()
             )
+        target = views.teacher_embedding.detach().float()
         if self.settings.anchor_weight:
-            read = self.read_out(local_t.float().mean(dim=1))
-            target = views.teacher_embedding.detach().float()
-            parts["anchor"] = (1 - functional.cosine_similarity(read, target, dim=1)).mean()
+            parts["anchor"] = self._read_out_loss(local_t, target)
+        if self.settings.relay_weight:
+            parts["relay"] = self._read_out_loss(local_s, target)
         return parts
 
     def local_features(
@@ -219,7 +225,7 @@ class UrfmTerm(Term):
         return mapping(tokens, self.centres, self.position(tokens, grid, prompts))
 
     def diagnostics(self) -> dict[str, float]:
-        """Standard deviation over samples and effective rank of the teacher's local features: both fall in a collapse."""
+        """Spread over samples and effective rank of the teacher's local features: both fall in a collapse."""
         if self._last is None:
             return {}
         local = self._last.float()
@@ -230,6 +236,11 @@ class UrfmTerm(Term):
         features, attention = self.attend(local)
         return standardise(features), attention
 
+    def _read_out_loss(self, local: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """mean(1 - cos(read-out of the mean local feature, the teacher's embedding))."""
+        read = self.read_out(local.float().mean(dim=1))
+        return (1 - functional.cosine_similarity(read, target, dim=1)).mean()
+
     def _attention_loss(self, attention_t: torch.Tensor, attention_s: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(attention_t, attention_s) * attention_t.shape[-1] ** 2
 
@@ -237,7 +248,7 @@ class UrfmTerm(Term):
 def standardise(features: torch.Tensor) -> torch.Tensor:
     """[b, L, d] minus the batch's mean at each place, over each channel's remaining standard deviation (float32).
 
-    What differs from face to face is left, at unit scale: constant features cannot agree, they have nothing to agree in.
+    What differs from face to face is left, at unit scale: constant features have nothing to agree in.
     """
     varying = features.float() - features.float().mean(dim=0)
     return varying / varying.square().mean(dim=(0, 1)).add(1e-6).sqrt()

@@ -1,0 +1,108 @@
+"""`facekd quickstart`: the whole way on drawn faces, with no data and no download."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekd.cli.output import JsonFlag
+from facekd.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def quickstart(
+        out: Annotated[Path, typer.Option("--out", help="New folder for everything it makes.")] = Path("quickstart"),
+        seed: Annotated[int, typer.Option(min=0, help="Of the faces and the trainings.")] = 0,
+        overrides: Annotated[list[str] | None, typer.Option("--set", help="field=value for all three recipes.")] = None,
+        json_output: JsonFlag = False,
+    ) -> None:
+        """Draw faces, train a teacher, distil a student, compare, export: minutes on two cores."""
+        import time
+
+        from facekd.cli.data import track
+        from facekd.cli.output import print_json, print_table
+        from facekd.quickstart import QuickstartResult
+        from facekd.quickstart import quickstart as run
+
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"--out {out} is not empty: give a new folder, for example --out {out}-2")
+        start = time.perf_counter()
+        result: QuickstartResult = run(out, seed=seed, overrides=overrides or [], track=track)
+        artefacts = _export(result.distilled.bundle, out / "export")
+        seconds = time.perf_counter() - start
+        models = (result.teacher, result.undistilled, result.distilled)
+        if json_output:
+            print_json(
+                {
+                    "models": {
+                        model.name: {
+                            "bundle": model.bundle,
+                            "parameters": model.parameters,
+                            "macs": model.macs,
+                            "accuracy": model.verification.accuracy,
+                            "std": model.verification.std,
+                            "auc": model.verification.auc,
+                        }
+                        for model in models
+                    },
+                    "gain": result.gain,
+                    "errors_removed": result.errors_removed,
+                    "faces": result.faces,
+                    "artefacts": artefacts,
+                    "seconds": seconds,
+                }
+            )
+            return
+        rows = [
+            (
+                model.name,
+                f"{model.parameters / 1e6:.2f} M",
+                f"{model.macs / 1e6:.0f} M",
+                f"{model.verification.accuracy:.1%}",
+                f"{model.verification.std:.1%}",
+                f"{model.verification.auc:.4f}",
+            )
+            for model in models
+        ]
+        pairs = len(result.distilled.verification.scores)
+        caption = (
+            f"Verification of {pairs} pairs of people that no model has seen.\n"
+            f"Distillation: {100 * result.gain:+.1f} points, {result.errors_removed:.0%} of the errors removed.\n"
+            f"faces     {result.faces}\n"
+            + "".join(f"{model.name:<12}{model.bundle}\n" for model in models)
+            + "".join(f"{target:<12}{path}\n" for target, path in artefacts.items())
+            + f"{seconds:.0f} s in all. Next: facekd info {result.distilled.bundle}"
+        )
+        columns = ("model", "parameters", "MACs", "accuracy", "std over folds", "AUC")
+        print_table("quickstart: drawn faces, not a benchmark", columns, rows, caption)
+
+
+def _export(bundle: Path, out: Path) -> dict[str, Path]:
+    """The distilled student as a verified ONNX artefact; where the extra is not installed, that is said instead."""
+    import sys
+
+    try:
+        import onnxruntime  # noqa: F401
+
+        from facekd.export.faces import synthetic_faces
+        from facekd.export.pipeline import Reference, export_artefact
+        from facekd.export.targets.base import ExportOptions
+    except ImportError as error:
+        print(f"not exported: {error.name} is not installed, run pip install 'facekd[onnx]'", file=sys.stderr)
+        return {}
+    from facekd.models.bundle import load_bundle
+
+    loaded = load_bundle(bundle)
+    reference = Reference(loaded, synthetic_faces(16, loaded.card.input.size))
+    target = out / "onnx-fp32"
+    export_artefact(
+        reference,
+        "onnx",
+        ExportOptions(precision="fp32", batch=None),
+        target,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    return {"onnx": target}

@@ -1,0 +1,145 @@
+"""`facekd train` and `facekd distill` from a YAML file to a bundle, and their one-line errors."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner, Result
+
+from facekd.cli import distill, train
+from facekd.errors import FacekdError, UsageError
+
+TEACHER = {"patch_size": 8, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "embedding_width": 16}
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "tiny-teacher",
+        "role": "teacher",
+        "data": {"source": "synthetic:identities=4,images=4", "workers": 0},
+        "model": {"name": "swin_teacher", "arguments": TEACHER},
+        "training": {
+            "max_steps": 2,
+            "batch_size": 8,
+            "precision": "fp32",
+            "channels_last": False,
+            "device": "cpu",
+            "threads": 1,
+        },
+        "evaluation": {"dev": "synthetic:identities=4,pairs=20"},
+        **changes,
+    }
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content()))
+    return path
+
+
+def invoke(*arguments: object) -> Result:
+    app = typer.Typer()
+    train.register(app)
+    distill.register(app)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """The one line a refused command says."""
+    result = invoke(*arguments)
+    assert isinstance(result.exception, FacekdError), result.output
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def test_train_then_distill_from_its_bundle(recipe: Path, tmp_path: Path) -> None:
+    result = invoke("train", recipe, "--out", tmp_path / "teacher")
+    assert result.exit_code == 0, result.output
+    assert "accuracy" in result.stdout
+    assert "bundle" in result.stdout
+    student = tmp_path / "student.yaml"
+    arguments = {"scale": 0.25, "blocks": [1, 1, 1, 1], "embedding_width": 16, "feature_channels": 32}
+    student.write_text(
+        yaml.safe_dump(
+            content(
+                name="tiny-student",
+                role="student",
+                model={"name": "mobilefacenet", "arguments": arguments},
+                distillation=["embedding"],
+            )
+        )
+    )
+    out = tmp_path / "student"
+    result = invoke(
+        "distill",
+        student,
+        "--teacher",
+        tmp_path / "teacher" / "bundle",
+        "--data",
+        "synthetic:identities=4,images=6",
+        "--set",
+        "training.max_steps=3",
+        "--out",
+        out,
+        "--json",
+    )
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["finished"] is True
+    assert printed["step"] == 3
+    assert printed["dev"]["pairs"] == 20
+    card = json.loads((out / "bundle" / "card.json").read_text())
+    assert card["training"]["data"]["images"] == 24
+    assert card["teacher"]["name"] == "tiny-teacher"
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["training"]["max_steps"] == 3
+
+
+def test_usage_errors_are_one_line(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "names no distillation method" in refused("distill", recipe, "--out", out)
+    assert "no recipe 'celeba-typo'" in refused("train", "celeba-typo", "--out", out)
+    assert "unknown field 'training.epoch', did you mean 'epochs'" in refused(
+        "train", recipe, "--out", out, "--set", "training.epoch=1"
+    )
+    assert "no data at nowhere" in refused("train", recipe, "--out", out, "--data", "nowhere")
+    assert "needs a teacher" in refused("distill", recipe, "--out", out, "--set", "distillation.embedding={}")
+    out.joinpath("note.txt").write_text("mine")
+    assert "not empty" in refused("train", recipe, "--out", out)
+    assert out.joinpath("note.txt").exists()
+    assert UsageError.exit_code == 2
+
+
+def test_ctrl_c_exits_130_and_the_command_it_names_goes_on(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(yaml.safe_dump(content(training={**content()["training"], "max_steps": None, "epochs": 100000})))
+    program = (
+        "import sys, typer; from facekd import cli; from facekd.cli import train\n"
+        "cli._register = lambda: (train.register(cli.app), cli.app.callback()(lambda: None)); cli.main()"
+    )
+    command = [sys.executable, "-c", program, "train", str(recipe), "--out", str(tmp_path / "out")]
+    log = tmp_path / "out" / "log.jsonl"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (log.exists() and '"kind": "step"' in log.read_text()) and process.poll() is None:
+            assert time.monotonic() < deadline, "no step within two minutes"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("facekd: SIGINT: stopped and saved after step ")
+    assert last.endswith(f"go on with: facekd train {recipe} --out {tmp_path / 'out'} --resume")
+    done = int(last.split("after step ")[1].split()[0])
+    result = invoke("train", recipe, "--out", tmp_path / "out", "--resume", "--set", f"training.max_minutes={1e-9}")
+    assert result.exit_code == 0, result.exception
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["step"] == done + 1

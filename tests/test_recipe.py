@@ -1,0 +1,104 @@
+"""The recipe: every shipped one parses, overrides reach every field, mistakes are one line that helps."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facekd.errors import UsageError
+from facekd.recipe import Recipe, load_recipe, shipped_recipes
+
+MINIMAL = {"name": "x", "data": {"source": "synthetic:identities=4"}}
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_parses_and_is_commented(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert shipped_recipes()[name].read_text(encoding="utf-8").startswith("# ")
+
+
+def test_the_three_celeba_recipes_differ_only_in_the_method() -> None:
+    """Same budget, same seed, same data, same network: what the comparison rests on."""
+    names = ("celeba-undistilled", "celeba-embedding", "celeba-urfm-apt")
+    recipes = [load_recipe(name) for name in names]
+    for section in ("seed", "data", "model", "optimisation", "training", "evaluation"):
+        assert len({str(getattr(recipe, section)) for recipe in recipes}) == 1
+    assert [[next(iter(term)) for term in recipe.distillation] for recipe in recipes] == [
+        [],
+        ["embedding"],
+        ["embedding", "urfm", "apt"],
+    ]
+
+
+def test_overrides_reach_fields_methods_and_new_methods(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", {**MINIMAL, "distillation": [{"urfm": {"heads": 4}}, "embedding"]})
+    recipe = load_recipe(
+        path,
+        [
+            "training.epochs=2.5",
+            "distillation.urfm.local_centres=16",
+            "distillation.embedding.weight=3",
+            "distillation.apt={}",
+        ],
+    )
+    assert recipe.training.epochs == 2.5
+    assert recipe.distillation == [
+        {"urfm": {"heads": 4, "local_centres": 16}},
+        {"embedding": {"weight": 3}},
+        {"apt": {}},
+    ]
+
+
+def test_hash_is_of_the_content(tmp_path: Path) -> None:
+    one = Recipe.model_validate(MINIMAL)
+    same = load_recipe(write(tmp_path / "r.yaml", dict(reversed(MINIMAL.items()))))
+    assert one.hash() == same.hash()
+    assert one.hash() != one.model_copy(update={"seed": 1}).hash()
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "message"),
+    [
+        ({**MINIMAL, "trainin": {}}, [], "unknown field 'trainin', did you mean 'training'?"),
+        ({**MINIMAL, "training": {"epoch": 3}}, [], "did you mean 'epochs'?"),
+        ({**MINIMAL, "training": {"epochs": -1}}, [], "training.epochs = -1"),
+        ({**MINIMAL, "training": {"precision": "fp8"}}, [], "'auto', 'fp32', 'bf16' or 'fp16'"),
+        ({"name": "x"}, [], "field 'data' is missing"),
+        ({**MINIMAL, "distillation": [{"urfn": {}}]}, [], "did you mean 'urfm'?"),
+        (
+            {**MINIMAL, "distillation": [{"urfm": {"head": 3}}]},
+            [],
+            "urfm has no setting 'head'; valid: adaptation_weight",
+        ),
+        ({**MINIMAL, "distillation": [{"urfm": {"width": 10, "heads": 4}}]}, [], "not divisible"),
+        ({**MINIMAL, "distillation": ["apt", "apt"]}, [], "at most once"),
+        ({**MINIMAL, "head": {"weight": 0}}, [], "nothing to learn from"),
+        (MINIMAL, ["training.epochs"], "expected field.subfield=value"),
+        (MINIMAL, ["name.more.x=3"], "is a value"),
+        ([1, 2], [], "holds list"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, content: object, overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(tmp_path / "r.yaml", content), overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_no_such_recipe_names_the_shipped_ones() -> None:
+    with pytest.raises(UsageError, match="celeba-urfm-apt"):
+        load_recipe("celebra")
+
+
+def test_not_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("a: [1, 2", encoding="utf-8")
+    with pytest.raises(UsageError, match="is not YAML"):
+        load_recipe(path)
