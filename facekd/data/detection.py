@@ -58,9 +58,8 @@ class YuNet:
         self.largest_side = largest_side
         _check_is_yunet(self.path)
         level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(
-            cv2.utils.logging.LOG_LEVEL_ERROR
-        )  # OpenCV 5 warns that its new engine has no targets, which concerns nobody
+        # OpenCV 5 warns that its new engine has no targets, which concerns nobody.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             self._detector = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold, nms_threshold, 5000)
         except cv2.error as error:

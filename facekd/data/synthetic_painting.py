@@ -45,7 +45,8 @@ class Painter:
         # Shades at the size of the image, 128 for none: broad ones and fine ones.
         self._shades = [np.full((SIZE, SIZE, 3), 128, np.uint8) for _ in range(2)]
         self._points: list[np.ndarray] = []
-        self._lifts: list[np.ndarray] = []
+        self._lifts: list[float] = []
+        self._bent: list[tuple[int, np.ndarray]] = []  # shapes whose points have lifts of their own
         self._on_surface: list[float] = []
         self._strokes: list[Callable[[list[np.ndarray]], object]] = []
         self._counts: list[int] = []  # shapes a stroke takes
@@ -74,15 +75,11 @@ class Painter:
     ) -> None:
         """Notes that light in a polygon is to be multiplied by `factor` (one, or one a channel), with a soft edge.
 
-        Takes effect in `light`. Where shades of one kind overlap, the later one counts.
+        Takes effect in `photograph`. Where shades of one kind overlap, the later one counts.
         """
-        tone = (128.0 * np.broadcast_to(factor, 3)).tolist()
+        tone = (128.0 * factor).tolist() if isinstance(factor, np.ndarray) else [128.0 * factor] * 3
         gain = self._shades[int(fine)]
         self._add([points], lift, None, lambda drawn: cv2.fillPoly(gain, drawn, tone, cv2.LINE_AA, _SHIFT + 1))
-
-    def light(self, gain: Callable[[], np.ndarray]) -> None:
-        """Multiplies what is painted so far by all shades and by `gain()`, float32 [h, w], stretched to the canvas."""
-        self._add([], 0.0, None, lambda drawn: self._light(gain()))
 
     def within(self, outline: np.ndarray, colours: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """Fills several shapes, each with its colour, but only inside `outline`: an iris between the lids."""
@@ -93,16 +90,25 @@ class Painter:
         """Projects and paints everything collected."""
         sizes = [len(points) for points in self._points]
         flat = np.concatenate(self._points)
-        lifts = np.concatenate(self._lifts)
-        depth = np.repeat(self._on_surface, sizes) * surface(flat[:, 0], flat[:, 1]) + lifts
+        ends = np.cumsum(sizes).tolist()
+        depth = np.repeat(self._on_surface, sizes) * surface(flat[:, 0], flat[:, 1]) + np.repeat(self._lifts, sizes)
+        for shape, lift in self._bent:
+            depth[ends[shape] - sizes[shape] : ends[shape]] += lift
         pixels = self.camera(np.column_stack([flat, depth]))
         fixed = np.rint(((pixels + 0.5) * OVERSAMPLING - 0.5) * (1 << _SHIFT)).astype(np.int32)
-        ends = np.cumsum(sizes).tolist()
         shapes = [fixed[end - size : end] for end, size in zip(ends, sizes, strict=True)]
         at = 0
         for stroke, count in zip(self._strokes, self._counts, strict=True):
             stroke(shapes[at : at + count])
             at += count
+
+    def photograph(self, light: np.ndarray) -> np.ndarray:
+        """The canvas at the size of the image, times all shades and `light`, float32 [h, w] of any size."""
+        image = cv2.resize(self.canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        broad = cv2.blur(cv2.blur(self._shades[0], (5, 5)), (5, 5))
+        gain = cv2.multiply(broad, cv2.blur(self._shades[1], (3, 3)), scale=1.0 / 128**2, dtype=cv2.CV_32F)
+        stretched = cv2.resize(cv2.merge([light] * 3), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+        return cv2.multiply(image, cv2.multiply(gain, stretched), dtype=cv2.CV_8U)
 
     def _add(
         self,
@@ -112,8 +118,10 @@ class Painter:
         stroke: Callable[[list[np.ndarray]], object],
     ) -> None:
         self._points += shapes
-        depth = lift if flat is None else flat
-        self._lifts += [depth if isinstance(depth, np.ndarray) else np.full(len(shape), depth) for shape in shapes]
+        if isinstance(lift, np.ndarray):
+            self._bent.append((len(self._points) - len(shapes), lift))
+            lift = 0.0
+        self._lifts += [lift if flat is None else flat] * len(shapes)
         self._on_surface += [1.0 if flat is None else 0.0] * len(shapes)
         self._counts.append(len(shapes))
         self._strokes.append(stroke)
@@ -130,14 +138,6 @@ class Painter:
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, _SHIFT, (-x0 << _SHIFT, -y0 << _SHIFT))
         return mask
-
-    def _light(self, gain: np.ndarray) -> None:
-        broad, fine = cv2.GaussianBlur(self._shades[0], (0, 0), 2.6), cv2.blur(self._shades[1], (3, 3))
-        product = cv2.multiply(broad, fine, scale=1.0 / 128**2, dtype=cv2.CV_32F)
-        stretched = cv2.resize(cv2.merge([gain] * 3), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-        cv2.multiply(product, stretched, dst=product)
-        full = cv2.resize(product, (CANVAS, CANVAS), interpolation=cv2.INTER_LINEAR)
-        cv2.multiply(self.canvas, full, dst=self.canvas, dtype=cv2.CV_8U)
 
     def _within(self, shapes: list[np.ndarray], colours: list[list[float]]) -> None:
         box = self._box(shapes[0], 1)

@@ -32,11 +32,11 @@ def render(identity: Identity, photograph: Photograph) -> tuple[np.ndarray, np.n
     _nose(painter, identity)
     for side in (-1.0, 1.0):
         _eye(painter, identity, photograph, side)
-    painter.light(lambda: _light(camera, identity, photograph))
     if photograph.glasses:
         _glasses(painter, identity, photograph)
     painter.paint()
-    return _expose(canvas, photograph), _landmarks(camera, identity, photograph)
+    image = painter.photograph(_light(camera, identity, photograph))
+    return _expose(image, photograph), _landmarks(camera, identity, photograph)
 
 
 def _landmarks(camera: Camera, identity: Identity, photograph: Photograph) -> np.ndarray:
@@ -78,7 +78,10 @@ def _spline(count: int) -> np.ndarray:
 
 
 def _ellipse(x: float, y: float, width: float, height: float) -> np.ndarray:
-    return _CIRCLE * (width, height) + (x, y)
+    points = np.empty_like(_CIRCLE)
+    points[:, 0] = _CIRCLE[:, 0] * width + x
+    points[:, 1] = _CIRCLE[:, 1] * height + y
+    return points
 
 
 def _background(photograph: Photograph) -> np.ndarray:
@@ -268,8 +271,8 @@ def _light(camera: Camera, identity: Identity, photograph: Photograph) -> np.nda
     return gain.astype(np.float32) * blotches
 
 
-def _expose(canvas: np.ndarray, photograph: Photograph) -> np.ndarray:
-    image = cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+def _expose(image: np.ndarray, photograph: Photograph) -> np.ndarray:
+    """Exposure and colour cast, focus, sensor noise."""
     table = np.arange(256) / 255.0
     curves = 255.0 * np.clip(table[:, None] ** photograph.gamma * photograph.colour_cast, 0.0, 1.0)
     image = cv2.LUT(image, curves.round().astype(np.uint8).reshape(256, 1, 3))
