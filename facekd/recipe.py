@@ -59,12 +59,15 @@ class HeadConfig(Section):
         arguments: its margin, scale...
         weight: weight of the identity loss in the total; 0 leaves the head out.
         init: `random`, or `teacher`: the student's centres start at the teacher head's centres (same label order only).
+        freeze: the centres stay where they start: with `init: teacher` the student learns to be classified by the
+            teacher's own head, as in ProxylessKD.
     """
 
     name: str = "arcface"
     arguments: dict[str, Any] = {}
     weight: float = Field(default=1.0, ge=0)
     init: Literal["random", "teacher"] = "random"
+    freeze: bool = False
 
 
 class TeacherConfig(Section):

@@ -3,7 +3,6 @@
 import sys
 import traceback
 
-import click
 import typer
 
 from facekd.errors import FacekdError
@@ -43,18 +42,8 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     _register()
-    command = typer.main.get_command(app)
     try:
-        code = command.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        print("facekd: interrupted", file=sys.stderr)
-        sys.exit(130)
+        app()  # typer itself turns its usage errors into a message and exit 2, an interrupt into exit 1
     except FacekdError as error:
         if debug:
             traceback.print_exc()

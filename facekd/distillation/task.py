@@ -182,7 +182,8 @@ class Task(nn.Module):
     def parameter_groups(self) -> list[ParameterGroup]:
         """Student and head under the recipe's optimiser; prompts and the terms' own layers under AdamW [method.md]."""
         settings = self.recipe.optimisation
-        trained = [*self.student.parameters(), *(self.head.parameters() if self.head is not None else ())]
+        head = [p for p in self.head.parameters() if p.requires_grad] if self.head is not None else []
+        trained = [*self.student.parameters(), *head]
         norms = [] if settings.decay_norms else [p for p in trained if p.ndim < 2]
         weights = [p for p in trained if all(p is not norm for norm in norms)]
         groups = [
@@ -308,7 +309,7 @@ def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bu
         with torch.no_grad():
             # The scale of a fresh centre: it sets the centres' effective learning rate.
             head.centres.copy_(functional.normalize(centres) * head.centres.norm(dim=1).mean())
-    return head
+    return head.requires_grad_(not recipe.head.freeze)
 
 
 def _teacher_head(bundle: Bundle, source: Source) -> MarginHead:

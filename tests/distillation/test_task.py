@@ -191,6 +191,16 @@ def test_centres_start_at_the_teachers(teacher: Path) -> None:
     assert float(task.head.centres.norm(dim=1).mean().detach()) == pytest.approx(float(fresh.detach()), rel=0.3)
 
 
+def test_an_inherited_frozen_classifier_does_not_learn(teacher: Path) -> None:
+    head = {"name": "cosface", "init": "teacher", "freeze": True}
+    task = build_task(recipe(teacher, *FULL, head=head), SOURCE)
+    assert task.head is not None
+    before = task.head.centres.clone()
+    train(task)
+    assert torch.equal(task.head.centres, before)
+    assert all(task.head.centres is not p for group in task.parameter_groups() for p in group.parameters)
+
+
 @pytest.mark.parametrize(
     ("terms", "sections", "message"),
     [
