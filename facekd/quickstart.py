@@ -76,7 +76,7 @@ def quickstart(
     options = {"track": track} if track is not None else {}
     pack_records(drawn, out / "faces", overwrite=False, **options)
     faces = out / "faces" / "train.rec"
-    made = {}
+    made: dict[str, Trained] = {}
     for stage in _STAGES:
         reporter.say(f"{stage} ...")
         settings = [f"seed={seed}", f'data.source="{faces}"', *overrides]

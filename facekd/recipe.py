@@ -140,7 +140,7 @@ class EvaluationConfig(Section):
     Attributes:
         dev: pairs on which the best checkpoint is chosen (.bin, or `synthetic:...`); None keeps the last.
         report: pairs evaluated once, at the end, with the chosen checkpoint.
-        teacher: also evaluate the prompted teacher on the dev pairs at the end.
+        teacher: also evaluate the prompted teacher on the dev pairs, each time and at the end.
     """
 
     dev: str | None = None

@@ -343,15 +343,14 @@ def _build_terms(settings: dict[str, Any], student: nn.Module, teacher: nn.Modul
     building = {name: entry.build for name, entry in entries.items() if entry.build is not None}
     if not building or teacher is None:
         return {}
-    tokens = isinstance(teacher, PromptedTeacher)
-    width = teacher.teacher.embedding_width if isinstance(teacher, PromptedTeacher) else teacher.embedding_width
+    body = teacher.teacher if isinstance(teacher, PromptedTeacher) else None
     shapes = Shapes(
         student_channels=int(getattr(student, "feature_channels", 0)),
         student_grid=getattr(student, "feature_grid", (0, 0)),
         student_embedding=int(getattr(student, "embedding_width", 0)),
-        teacher_width=teacher.teacher.token_width if tokens else None,
-        teacher_grid=teacher.teacher.grid if tokens else None,
-        teacher_embedding=int(width),
+        teacher_width=body.token_width if body is not None else None,
+        teacher_grid=body.grid if body is not None else None,
+        teacher_embedding=body.embedding_width if body is not None else cast(OnnxTeacher, teacher).embedding_width,
     )
     terms = {name: build(settings[name], shapes) for name, build in building.items()}
     for name, term in terms.items():
