@@ -54,7 +54,7 @@ def quickstart(
     *,
     seed: int = 0,
     overrides: Sequence[str] = (),
-    identities: int = IDENTITIES,
+    identities: int | None = None,
     reporter: Reporter | None = None,
     track: Any = None,
 ) -> QuickstartResult:
@@ -64,7 +64,7 @@ def quickstart(
         out: a new or empty folder.
         seed: of the faces and the trainings.
         overrides: `a.b=c` for all three recipes (`training.max_steps=5`).
-        identities: drawn for training; each has 20 images.
+        identities: drawn for training, each with 20 images; default 200.
         reporter: where progress goes; default stderr.
         track: progress of the drawing, as `facekd.data.packing.pack_records` takes it.
 
@@ -72,7 +72,7 @@ def quickstart(
         UsageError: `out` is not empty.
     """
     reporter = reporter or Reporter()
-    drawn = SyntheticSource(identities=identities, images=IMAGES, seed=seed)
+    drawn = SyntheticSource(identities=identities or IDENTITIES, images=IMAGES, seed=seed)
     options = {"track": track} if track is not None else {}
     pack_records(drawn, out / "faces", overwrite=False, **options)
     faces = out / "faces" / "train.rec"

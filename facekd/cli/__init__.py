@@ -2,9 +2,11 @@
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+from facekd import __version__
 from facekd.errors import FacekdError
 
 app = typer.Typer(
@@ -15,6 +17,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"facekd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show facekd's version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error; anywhere on the line.")] = False,
+) -> None:
+    """The options of the command itself. `main` takes --debug off the line, so here it is only described."""
 
 
 def _register() -> None:
@@ -37,20 +55,25 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Entry point: a FacekdError becomes one line on stderr and its exit code; `--debug` anywhere shows the trace."""
+    """Entry point: an error becomes one line on stderr and its exit code; `--debug` anywhere shows the trace."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     _register()
     try:
         app()  # typer itself turns its usage errors into a message and exit 2, an interrupt into exit 1
-    except FacekdError as error:
+    except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"facekd: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except (OSError, MemoryError) as error:
-        if debug:
-            traceback.print_exc()
-        print(f"facekd: {error or type(error).__name__}", file=sys.stderr)
-        sys.exit(1)
+        print(f"facekd: {_one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, FacekdError) else 1)
+
+
+def _one_line(error: Exception) -> str:
+    """What to say of an error; one that nobody foresaw says how to see more."""
+    message = " ".join(str(error).split())
+    if isinstance(error, FacekdError):
+        return message
+    if isinstance(error, OSError | MemoryError):
+        return message or type(error).__name__
+    return f"unexpected {type(error).__name__}: {message[:300]} (--debug shows the trace)"

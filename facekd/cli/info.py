@@ -31,6 +31,6 @@ def info(
     if card.metrics:
         print_table("Measured", ["data", "protocol", "figure", "value"], metric_rows(card))
     if card.thresholds:
-        print_table("Thresholds", ["false accept rate", "cosine at or above", "measured on"], threshold_rows(card))
+        print_table("Thresholds", ["false accept rate", "cosine above", "measured on"], threshold_rows(card))
     if card.notes:
         print(f"\n{card.notes}")

@@ -65,7 +65,10 @@ def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overw
             rows.append((one.name, role, f"{one.accuracy:.2%}", f"{one.std:.2%}", f"{one.auc:.4f}"))
     budget = f"step {result.chosen_step} of {result.total_steps}, {result.images_per_second:.0f} images/s"
     caption = f"weights of {budget}\nbundle  {result.bundle}\nresult  {result.path}"
-    print_table(loaded.name, ("pairs", "role", "accuracy", "std over folds", "AUC"), rows, caption)
+    if rows:
+        print_table(loaded.name, ("pairs", "role", "accuracy", "std over folds", "AUC"), rows, caption)
+    else:  # the recipe names no pairs
+        print(f"{loaded.name}\n{caption}")
 
 
 def resume_command() -> str:

@@ -62,14 +62,18 @@ def inspect_source(source: Source, *, decode: bool = True, track: Track = silent
 def write_sheet(
     source: Source, path: str | Path, *, rows: int = 8, columns: int = 10, side: int = 112, overwrite: bool = False
 ) -> int:
-    """Writes a PNG with one identity a row, evenly chosen; images are fitted into squares. Returns the images shown."""
+    """Writes a PNG with one identity a row, evenly chosen; images are fitted into squares. Returns the images shown.
+
+    At most `rows` identities and `columns` images of each: fewer where the source has fewer.
+    """
     if Path(path).suffix.lower() != ".png":
         raise UsageError(f"the contact sheet is a PNG: {path} should end in .png")
     identities = np.unique(np.linspace(0, source.num_identities - 1, rows).round().astype(int))
-    sheet = np.zeros((len(identities) * side, columns * side, 3), np.uint8)
-    shown = 0
     order = np.argsort(source.labels, kind="stable")
     starts = np.searchsorted(source.labels[order], [identities, identities + 1])
+    columns = min(columns, int((starts[1] - starts[0]).max()))
+    sheet = np.zeros((len(identities) * side, columns * side, 3), np.uint8)
+    shown = 0
     for row, (start, end) in enumerate(starts.T.tolist()):
         column = 0
         for i in order[start:end].tolist():

@@ -82,7 +82,7 @@ class TermEntry:
 
 _TERMS: dict[str, TermEntry] = {}
 # The modules that register terms, imported when a name is first looked up.
-_MODULES = ("embedding", "prompting", "urfm")
+_MODULES = ("embedding", "prompting", "similarity", "urfm")
 
 TermClass = TypeVar("TermClass", bound=type)
 

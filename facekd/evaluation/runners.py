@@ -203,8 +203,11 @@ def open_tflite(
         return np.clip(np.rint(array / in_scale + in_zero), limits.min, limits.max).astype(dtype)
 
     def run(array: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(source["index"], array)
-        interpreter.invoke()
+        try:
+            interpreter.set_tensor(source["index"], array)
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise FacekdError(f"{path} failed on input {array.shape}: {_one_line(error)}") from error
         output = interpreter.get_tensor(target["index"])
         if np.issubdtype(output.dtype, np.integer):
             return (output.astype(np.float32) - out_zero) * out_scale

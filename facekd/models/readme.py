@@ -20,7 +20,7 @@ def write_readme(path: Path, card: Card) -> None:
     if card.metrics:
         parts += ["## Measured", _table(("data", "protocol", "figure", "value"), metric_rows(card))]
     if card.thresholds:
-        columns = ("false accept rate", "cosine at or above", "measured on")
+        columns = ("false accept rate", "cosine above", "measured on")
         parts += ["## Thresholds", _table(columns, threshold_rows(card))]
     parts += [
         "## How to use it",
