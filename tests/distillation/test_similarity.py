@@ -45,4 +45,4 @@ def test_only_the_student_gets_a_gradient() -> None:
 
 
 def test_a_batch_of_one_has_no_pairs() -> None:
-    assert float(term()(views(torch.randn(1, 8), torch.randn(1, 12)))["gram"]) == 0
+    assert float(term()(views(torch.randn(1, 8), torch.randn(1, 12)))["gram"]) < 1e-12
