@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
+import facekd
 from facekd.cli import main
+from facekd.cli.output import print_table
 from facekd.models.bundle import describe, save_bundle
 from facekd.models.registry import create_model
 
@@ -43,13 +45,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (root / "tiny.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     student = create_model("mobilefacenet", **TINY)
-    save_bundle(
-        root / "student", student, describe(student, kind="student", name="s", architecture="mobilefacenet", arguments=TINY)
-    )
+    card = describe(student, kind="student", name="s", architecture="mobilefacenet", arguments=TINY)
+    save_bundle(root / "student", student, card)
     teacher = create_model("swin_teacher", **SWIN)
-    save_bundle(
-        root / "teacher", teacher, describe(teacher, kind="teacher", name="t", architecture="swin_teacher", arguments=SWIN)
-    )
+    card = describe(teacher, kind="teacher", name="t", architecture="swin_teacher", arguments=SWIN)
+    save_bundle(root / "teacher", teacher, card)
     (root / "empty").mkdir()
     (root / "one" / "somebody").mkdir(parents=True)
     grey = np.full((112, 112, 3), 90, np.uint8)
@@ -152,3 +152,31 @@ def test_json_is_one_object_on_stdout(
 ) -> None:
     assert run(monkeypatch, "info", place / "student", "--json") == 0
     assert json.loads(capfd.readouterr().out)
+
+
+def test_what_nobody_foresaw_is_one_line_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path) -> None:
+        raise RuntimeError(f"line\nbreak in {path}")
+
+    monkeypatch.setattr("facekd.models.bundle.verify_bundle", fail)
+    assert run(monkeypatch, "info", place / "student") == 1
+    err = capfd.readouterr().err
+    assert err.startswith("facekd: unexpected RuntimeError: line break in ") and err.endswith(
+        "(--debug shows the trace)\n"
+    )
+    assert err.count("\n") == 1
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capfd.readouterr().out == f"facekd {facekd.__version__}\n"
+
+
+def test_tables_keep_paths_whole_and_brackets_literal(capfd: pytest.CaptureFixture[str]) -> None:
+    path = "/somewhere/" + "deep/" * 40 + "x.rec"
+    print_table(f"written to {path}", ("[b]image", "why"), [("a[/b].jpg", None)], caption=path)
+    out = capfd.readouterr().out
+    assert f"written to {path}\n" in out and out.endswith(f"{path}\n")
+    assert "a[/b].jpg" in out and "[b]image" in out

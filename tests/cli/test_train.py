@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from facekd.cli import distill, train
 from facekd.errors import FacekdError, UsageError
+from facekd.training.finish import RunResult
 
 TEACHER = {"patch_size": 8, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "embedding_width": 16}
 
@@ -143,3 +144,14 @@ def test_ctrl_c_exits_130_and_the_command_it_names_goes_on(recipe: Path, tmp_pat
     result = invoke("train", recipe, "--out", tmp_path / "out", "--resume", "--set", f"training.max_minutes={1e-9}")
     assert result.exit_code == 0, result.exception
     assert json.loads((tmp_path / "out" / "result.json").read_text())["step"] == done + 1
+
+
+def test_without_pairs_there_is_no_empty_table(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = RunResult(tmp_path / "bundle", 2, 2, 2, None, {}, None, 10.0, tmp_path / "result.json")
+    monkeypatch.setattr("facekd.training.run.run_recipe", lambda *_, **__: ended)
+    train.run_verb(str(recipe), [], out=tmp_path, resume=False, overwrite=False, json_output=False)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == "tiny-teacher"
+    assert f"bundle  {tmp_path / 'bundle'}\n" in printed and "accuracy" not in printed
