@@ -1,6 +1,6 @@
 """Sources into files: RecordIO or a folder of images, whole or not at all."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,7 @@ def pack_records(
     if first is not None:
         height, width = first.shape[:2]
     with RecordWriter(path, size=(height, width), overwrite=overwrite) as writer:
-        for i in track(order.tolist(), len(order), "packing"):
-            try:
-                image = source.read(i)
-            except UnreadableImage as error:
-                broken.append([error.key, error.reason])
-                continue
+        for i, image in _readable(source, order.tolist(), broken, track, "packing"):
             label = int(source.labels[i])
             writer.write(_dense(label, kept), _stored(source, i, image, quality))
             kept.add(label)
@@ -71,12 +66,7 @@ def write_folder(
     digits = len(str(source.num_identities - 1))
     counts: dict[int, int] = {}
     with atomic_folder(out, overwrite=overwrite) as folder:
-        for i in track(range(len(source)), len(source), "writing"):
-            try:
-                image = source.read(i)
-            except UnreadableImage as error:
-                broken.append([error.key, error.reason])
-                continue
+        for i, image in _readable(source, range(len(source)), broken, track, "writing"):
             label = int(source.labels[i])
             file = folder / f"{label:0{digits}d}" / f"{counts.get(label, 0):05d}.jpg"
             file.parent.mkdir(exist_ok=True)
@@ -92,6 +82,19 @@ def check_apart(source: Path, out: Path) -> None:
     read, written = source.resolve(), out.resolve()
     if written == read or written in read.parents or (read.is_dir() and read in written.parents):
         raise UsageError(f"{out} and {source} lie in each other: write to a folder beside what is read")
+
+
+def _readable(
+    source: Source, indices: Sequence[int], broken: list[list[str]], track: Track, title: str
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(i, image) of every image that can be read; [key, reason] of each other one goes into `broken`."""
+    for i in track(indices, len(indices), title):
+        try:
+            image = source.read(i)
+        except UnreadableImage as error:
+            broken.append([error.key, error.reason])
+        else:
+            yield i, image
 
 
 def _dense(label: int, kept: set[int]) -> int:
