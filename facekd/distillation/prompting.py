@@ -62,8 +62,8 @@ class PromptedTeacher(nn.Module):
         super().__init__()
         if not isinstance(teacher, TransformerTeacher):
             raise UsageError(
-                "apt puts prompts into a Transformer teacher (swin_teacher, vit_teacher), "
-                f"not into {type(teacher).__name__}"
+                f"the teacher is a {type(teacher).__name__}: valid are a Transformer (swin_teacher, vit_teacher, "
+                "timm_teacher), or an .onnx face model whose embeddings alone are followed"
             )
         self.teacher = teacher.requires_grad_(False).eval()
         self.count = prompts

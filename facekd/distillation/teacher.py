@@ -14,8 +14,8 @@ class OnnxTeacher(nn.Module):
 
     Raises:
         UsageError: no such file.
-        FacekdError: ONNX Runtime is not installed, the file is no ONNX model, or it has not one image input and one
-            embedding output.
+        FacekdError: ONNX Runtime is not installed, the file is no ONNX model, it has not one image input of any batch
+            and one embedding output of a known width, or it fails on a batch.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,16 +31,30 @@ class OnnxTeacher(nn.Module):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises its own types, which share no base but Exception
-            reason = " ".join(str(error).split())[:200]
-            raise FacekdError(f"teacher {path} is not an ONNX model that runs here: {reason}") from error
+            raise FacekdError(f"teacher {path} is not an ONNX model that runs here: {_one_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 2:
             raise FacekdError(f"teacher {path}: expected one image input and an embedding [b, e], see its graph")
+        batch, width = inputs[0].shape[0], outputs[0].shape[1]
+        if isinstance(batch, int) or not isinstance(width, int):
+            raise FacekdError(
+                f"teacher {path} maps {inputs[0].shape} to {outputs[0].shape}: export it with a batch of any size and "
+                "an embedding of a fixed width"
+            )
+        self._path = path
         self._input = inputs[0].name
-        self.embedding_width = int(outputs[0].shape[1])
+        self.embedding_width = width
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> raw embeddings float32 [b, e], without gradient."""
-        (embedding,) = self._session.run(None, {self._input: x.detach().cpu().numpy()})[:1]
+        images = x.detach().float().cpu().numpy()
+        try:
+            embedding = self._session.run(None, {self._input: images})[0]
+        except Exception as error:
+            raise FacekdError(f"teacher {self._path} failed on input {images.shape}: {_one_line(error)}") from error
         return torch.from_numpy(embedding).to(x.device)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

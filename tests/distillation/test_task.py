@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from facekd.data.synthetic import SyntheticSource
 from facekd.distillation.task import Task, build_task
-from facekd.errors import UsageError
+from facekd.distillation.teacher import OnnxTeacher
+from facekd.errors import FacekdError, UsageError
 from facekd.heads import create_head
 from facekd.models.bundle import HeadCard, describe, save_bundle
 from facekd.models.registry import create_model
@@ -240,3 +241,27 @@ def test_an_onnx_model_teaches_by_its_embeddings(shared: Path) -> None:
     torch.testing.assert_close(task.teacher(torch.from_numpy(x)), torch.from_numpy(expected))  # type: ignore[misc,operator]
     with pytest.raises(UsageError, match="tokens"):
         build_task(recipe(model, {"urfm": {}}, model={"arguments": wide}), SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("batch", "out", "message"),
+    [(1, 8, "batch of any size"), ("b", "e", "fixed width"), ("b", 8, "failed on input")],
+    ids=["one image at a time", "width unknown", "another image size"],
+)
+def test_an_onnx_teacher_that_cannot_teach_is_refused(
+    tmp_path: Path, batch: int | str, out: int | str, message: str
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    weights = onnx.numpy_helper.from_array(np.ones((3 * 16 * 16, 8), np.float32), "w")
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    if out == "e":  # as wide as the image has pixels
+        nodes = [helper.make_node("Flatten", ["x"], ["y"])]
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, "h", "w"])
+    embedding = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, out])
+    graph = helper.make_graph(nodes, "g", [image], [embedding], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(FacekdError, match=message):
+        OnnxTeacher(tmp_path / "m.onnx")(torch.zeros(2, 3, 112, 112))
