@@ -289,7 +289,7 @@ def test_readers_work_in_forked_and_spawned_processes(tmp_path: Path, method: st
     processes = [context.Process(target=_read_all, args=(reader, results)) for _ in range(2)]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [sums, sums]
+    assert [results.get(timeout=300) for _ in processes] == [sums, sums]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
