@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from facekd.data.source import Source
 from facekd.errors import UsageError
@@ -42,7 +43,7 @@ def check(state: Mapping[str, Any], recipe: Recipe, source: Source, *, warn: Cal
         UsageError: another recipe or other data; the first field that differs is named.
     """
     if state["recipe_hash"] != recipe.hash():
-        before, now = _flat(state["recipe"]), _flat(recipe.model_dump(mode="json"))
+        before, now = _flat(_with_defaults(state["recipe"])), _flat(recipe.model_dump(mode="json"))
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name) and name not in FREE_FIELDS:
                 raise UsageError(
@@ -58,6 +59,14 @@ def check(state: Mapping[str, Any], recipe: Recipe, source: Source, *, warn: Cal
     for name, value in state["environment"].items():
         if now_environment[name] != value:
             warn(f"{name} was {value}, is now {now_environment[name]}: the result is not bit for bit that of one run")
+
+
+def _with_defaults(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A field that the recipe's version did not have yet has its default; one that is gone stays, to be named."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+from facekd.data.synthetic import SyntheticSource
+from facekd.errors import UsageError
+from facekd.recipe import Recipe
+from facekd.training import resumption
+
 HERE = Path(__file__).parent
 # No second chance for a race to hide in: each seed kills at other moments.
 SEEDS = (0, 1)
@@ -62,3 +67,16 @@ def test_a_run_killed_again_and_again_ends_in_the_same_bytes(
     assert hashes[0] == hashes[1]
     assert log_of(out) == log_of(uninterrupted)
     assert not list((out / "checkpoints").glob(".writing-*"))
+
+
+def test_a_checkpoint_from_before_a_field_existed_resumes_and_another_value_does_not() -> None:
+    """A field added to the recipe later has, in an old checkpoint, its default."""
+    source = SyntheticSource(identities=2, images=2)
+    recipe = Recipe.model_validate({"name": "x", "data": {"source": "synthetic:identities=2"}})
+    state = resumption.identity(recipe, source)
+    del state["recipe"]["head"]["freeze"]
+    state["recipe_hash"] = "of the older version"
+    resumption.check(state, recipe, source, warn=lambda _: None)
+    frozen = recipe.model_copy(update={"head": recipe.head.model_copy(update={"freeze": True})})
+    with pytest.raises(UsageError, match=r"head\.freeze was False, is now True"):
+        resumption.check(state, frozen, source, warn=lambda _: None)
