@@ -95,7 +95,12 @@ def _check(folder: Path, manifest: Manifest, bundle: Any, faces: np.ndarray | No
             f"{bundle.path} ({bundle.card.sha256[:12]}...)"
         )
     figures = compare(bundle.embed(torch.from_numpy(faces)).numpy(), run_images(runner.run, manifest.input, faces))
-    bounds = bounds_for(manifest.precision, figures.scale, manifest.parity.bounds.get("cosine_min"))
+    bounds = bounds_for(
+        manifest.precision,
+        scale=figures.scale,
+        width=manifest.output.width,
+        min_cosine=manifest.parity.bounds.get("cosine_min"),
+    )
     problem = violation(figures, bounds)
     if problem:
         raise GateError(f"{folder}, {len(faces)} faces on {runner.runtime}: {problem}")

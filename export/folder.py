@@ -48,8 +48,7 @@ def staged(path: Path) -> Iterator[Path]:
     except FacekdError as error:
         log = folder / LOG_FILE
         if log.is_file() and log.stat().st_size:
-            kept = keep_log(log, path.name)
-            raise type(error)(f"{error}; the converter's log is {kept}") from error
+            error.args = (f"{error}; the converter's log is {keep_log(log, path.name)}",)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

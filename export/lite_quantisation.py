@@ -127,7 +127,7 @@ class _StaticQuantiser:
 
 
 def _layers(path: Path) -> dict[str, str]:
-    """Output tensor of every layer with weights, by its module's name where the tensor's tells, else kind and number."""
+    """Output tensor of every layer with weights, by its module's name where the tensor tells, else by number."""
     from facekd.export.targets.tflite import _interpreter
 
     interpreter = _interpreter(path)
@@ -142,8 +142,8 @@ def _layers(path: Path) -> dict[str, str]:
 
 
 def _module_name(tensor: str) -> str:
-    """litert-torch names a tensor by its module's path: wrapper/package.Class_stem/package.Conv2d_conv;2 -> stem.conv."""
-    path = tensor.split(";")[0].split("/")
+    """litert-torch names a tensor by its module's path: wrapper/p.Class_stem/p.Conv2d_conv;2 is stem.conv."""
+    path = tensor.partition(";")[0].split("/")
     parts = [part.rpartition(".")[2].partition("_")[2] for part in path[1:]]
     return ".".join(part for part in parts if part and part not in ("wrapped", "module"))
 

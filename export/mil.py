@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from facekd.errors import FacekdError
-from facekd.export.mil_operators import OPERATORS
+from facekd.export.mil_layout import OPERATORS
 
 # Operations that carry data instead of computing.
 _CONSTANTS = ("const",)

@@ -37,13 +37,8 @@ class Network:
         folded = fold_batch_norms(model).requires_grad_(False)
         return cls(module=folded, input=spec, embedding_width=embedding_width, metadata=metadata)
 
-    def module_for(self, *, preprocess: str, prelu_form: str, pixels: torch.dtype = torch.uint8) -> nn.Module:
-        """The module to convert: `prelu_form` applied, wrapped in the normalisation with preprocess "in".
-
-        Args:
-            pixels: dtype of the pixels taken with preprocess "in"; for the record of the traced example.
-        """
-        del pixels
+    def module_for(self, *, preprocess: str, prelu_form: str) -> nn.Module:
+        """The module to convert: `prelu_form` applied, wrapped in the normalisation with preprocess "in"."""
         module = rewrite_prelu(self.module, prelu_form)
         return Normalised(module, self.input).eval() if preprocess == "in" else module
 

@@ -13,8 +13,9 @@ from facekd.errors import FacekdError
 PROVED_BATCHES = (1, 2, 7)
 # |difference| of raw components, for float32; times the reference's scale where that exceeds 1.
 MAX_ABS = 1e-3
-# |difference| of L2-normalised components, for float16, whose rounding grows with the raw embedding's scale.
-MAX_ABS_UNIT = 1e-3
+# |difference| of L2-normalised components, for float16, whose rounding grows with the raw embedding's scale; at width 512,
+# where such a component is 0.044 on average. A narrower embedding has larger ones, in proportion to 1 / sqrt(width).
+MAX_ABS_UNIT_512 = 1e-3
 # Smallest cosine to the bundle over all faces (facekd's choice; --min-cosine for the quantised ones).
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "w8": 0.98, "palette": 0.97, "int8": 0.9}
 # Relative error of one layer's values below which the artefact still agrees with the bundle there.
@@ -57,14 +58,14 @@ def compare(reference: np.ndarray, embeddings: np.ndarray) -> Comparison:
     )
 
 
-def bounds_for(precision: str, scale: float, min_cosine: float | None) -> dict[str, float]:
+def bounds_for(precision: str, *, scale: float, width: int, min_cosine: float | None) -> dict[str, float]:
     """The bounds of a precision by figure; `max_...` are upper, `cosine_...` lower bounds."""
     cosine = MIN_COSINE[precision] if min_cosine is None or precision in ("fp32", "fp16") else min_cosine
     bounds = {"cosine_min": cosine}
     if precision == "fp32":
         bounds["max_abs_difference"] = MAX_ABS * max(1.0, scale)
     if precision == "fp16":
-        bounds["max_abs_difference_unit"] = MAX_ABS_UNIT
+        bounds["max_abs_difference_unit"] = MAX_ABS_UNIT_512 * (512 / width) ** 0.5
     return bounds
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ from facekd.export.parity import (
     first_divergence,
     violation,
 )
-from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, get_target
+from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, get_target, refuse
 from facekd.models.bundle import Bundle
 
 # A float artefact may decide differently from the bundle only this near to the threshold, in cosine.
@@ -154,7 +155,7 @@ def export_artefact(
             with captured(folder / LOG_FILE):
                 maker.require()
                 say(f"{target} {options.precision}: convert")
-                conversion = maker.convert(reference.network, folder, options, Path(temporary))
+                conversion = _converted(maker, reference, options, folder, Path(temporary))
                 say(f"{target} {options.precision}: verify")
                 manifest = _verified(reference, maker, options, conversion, folder, gate, say)
         except GateError as error:
@@ -162,6 +163,17 @@ def export_artefact(
         manifest.seconds = time.perf_counter() - start
         write_manifest(folder, manifest)
     return manifest
+
+
+def _converted(maker: Target, reference: Reference, options: ExportOptions, folder: Path, scratch: Path) -> Conversion:
+    try:
+        return maker.convert(reference.network, folder, options, scratch)
+    except FacekdError:
+        raise
+    # The boundary to five converters, each with errors of its own; the log has the trace.
+    except Exception as error:
+        traceback.print_exc()
+        raise refuse(maker.name, f"precision {options.precision}: conversion failed")(error) from error
 
 
 def _verified(
@@ -256,7 +268,7 @@ def prove(
             figures = compare(wanted, run_images(runner.run, spec, images, step=batch))
         except FacekdError as error:
             raise GateError(f"batch {batch}: {error}") from error
-        bounds = bounds_for(options.precision, figures.scale, gate.min_cosine)
+        bounds = bounds_for(options.precision, scale=figures.scale, width=wanted.shape[1], min_cosine=gate.min_cosine)
         problem = violation(figures, bounds)
         if problem:
             where = _locate(reference, maker, options, spec, runner)

@@ -178,7 +178,7 @@ def _qdq(
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import QuantType
-    from onnxruntime.quantization.registry import QDQRegistry
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     tensors = {
         name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()
@@ -192,7 +192,8 @@ def _qdq(
         tensors_range=TensorsData(CalibrationMethod.MinMax, tensors),
         nodes_to_quantize=list(only or []),
         nodes_to_exclude=list(excluded),
-        op_types_to_quantize=list(QDQRegistry),
+        # QDQRegistry alone leaves Mul and Add in float, between which every value is dequantised and quantised again.
+        op_types_to_quantize=sorted(set(QDQRegistry) | set(QLinearOpsRegistry)),
         extra_options={},
     )
     try:

@@ -20,7 +20,7 @@ class AndroidTarget(OnnxTarget):
     name = "android"
     precisions: ClassVar[dict[str, str]] = OnnxTarget.precisions
     layouts = ("nchw",)
-    default_batch = 1
+    default_batch: ClassVar[int | None] = 1
     dynamic_batch = False
 
     def convert(self, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:

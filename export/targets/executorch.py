@@ -43,6 +43,7 @@ class ExecutorchTarget(Target):
         module = network.module_for(preprocess=options.preprocess, prelu_form=form)
         if options.precision == "fp16":
             module = Half(module)
+        module = module.eval()
         spec = ArtefactInput(
             name=INPUT_NAME,
             dtype="uint8" if options.preprocess == "in" else "float32",
@@ -163,7 +164,7 @@ def _lower(module: nn.Module, example: torch.Tensor) -> tuple[bytes, dict[str, i
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    exported = torch.export.export(module.eval(), (example,))
+    exported = torch.export.export(module, (example,))
     names = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
     edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
     graph = edge.exported_program().graph_module.graph
@@ -188,7 +189,7 @@ def _quantise(
     kept = [] if options.keep_float == "auto" else list(options.keep_float)
     for name in kept:
         quantiser.set_module_name(name, None)
-    prepared = prepare_pt2e(torch.export.export(module.eval(), (example,)).module(), quantiser)
+    prepared = prepare_pt2e(torch.export.export(module, (example,)).module(), quantiser)
     batch = len(example)
     with torch.no_grad():
         for start in range(0, len(faces) - batch + 1, batch):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from facekd.errors import FacekdError, UsageError
+from facekd.errors import FacekdError
 from facekd.export.manifest import ArtefactInput, Layout
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
@@ -33,7 +33,7 @@ class OnnxTarget(Target):
     refused: ClassVar[dict[str, str]] = {"palette": "look-up-table weights are a Core ML format"}
     layouts: ClassVar[tuple[Layout, ...]] = ("nchw", "nhwc")
     dynamic_batch = True
-    default_batch = None
+    default_batch: ClassVar[int | None] = None
 
     def convert(self, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:
         """Writes model.onnx.
@@ -265,16 +265,3 @@ def mobile_usability(path: Path, scratch: Path) -> dict[str, dict[str, Any]]:
             "unsupported": sorted(str(op) for op in info.unsupported_ops),
         }
     return verdicts
-
-
-def require_opset(opset: int) -> None:
-    """Refuses operator sets that the installed torch cannot write or onnxruntime cannot read.
-
-    Raises:
-        UsageError: out of range.
-    """
-    import onnx
-
-    newest = onnx.defs.onnx_opset_version()
-    if not 7 <= opset <= newest:
-        raise UsageError(f"--opset {opset}: valid: 18 to {newest}")

@@ -1,0 +1,123 @@
+"""How each way of writing PReLU runs in each runtime: operators, XNNPACK partitions, milliseconds, float and int8.
+
+    python -m facekd.benchmarks.prelu_forms --runtimes onnx,tflite,executorch --rounds 30
+
+A MobileFaceNet whose norms and slopes look trained is converted in every form, in float32 and, calibrated on drawn
+faces, in int8. All files of a runtime are then timed in turn, on one thread, so that other loads on the machine meet
+them alike; compare the ratios to `native`, not the milliseconds. The table of docs/export.md is made by this.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from facekd.errors import FacekdError
+from facekd.export.faces import synthetic_faces
+from facekd.export.logs import captured
+from facekd.export.network import Network, feed
+from facekd.export.rewrite import PRELU_FORMS
+from facekd.export.targets import ExportOptions, get_target
+from facekd.input_spec import InputSpec
+from facekd.models.mobilefacenet import MobileFaceNet
+
+
+def main() -> None:
+    """Prints the table, or JSON lines with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runtimes", default="onnx,tflite,executorch")
+    parser.add_argument("--forms", default=",".join(PRELU_FORMS))
+    parser.add_argument("--precisions", default="fp32,int8")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for runtime in arguments.runtimes.split(","):
+        rows = measure(runtime, arguments.forms.split(","), arguments.precisions.split(","), arguments.rounds)
+        for row in rows:
+            print(json.dumps(row) if arguments.json else _line(row), flush=True)
+
+
+def measure(runtime: str, forms: list[str], precisions: list[str], rounds: int) -> list[dict[str, Any]]:
+    """One row for each form and precision, and for the same network with plain ReLU, which loses the slopes.
+
+    Args:
+        runtime: a target of facekd.export.
+        forms: of facekd.export.rewrite.
+        precisions: of the target.
+        rounds: timed runs of each file.
+    """
+    target = get_target(runtime)
+    size = InputSpec().size
+    faces = synthetic_faces(16, size).images
+    rows: list[dict[str, Any]] = []
+    runners = []
+    with tempfile.TemporaryDirectory() as folder, captured(Path(folder) / "log"):
+        for form in [*forms, "relu (another network)"]:
+            network = _network("relu" if form not in PRELU_FORMS else "prelu")
+            for precision in precisions:
+                options = ExportOptions(
+                    precision=precision,  # type: ignore[arg-type]
+                    layout=target.layouts[0],
+                    calibration=faces,
+                    keep_float=(),
+                    prelu_form=form if form in PRELU_FORMS else "native",
+                )
+                place = Path(tempfile.mkdtemp(dir=folder))
+                row: dict[str, Any] = {"runtime": runtime, "form": form, "precision": precision}
+                rows.append(row)
+                try:
+                    made = target.convert(network, place, options, Path(tempfile.mkdtemp(dir=folder)))
+                except FacekdError as error:
+                    row["problem"] = str(error)
+                    continue
+                row |= {"operators": sum(made.operators.values()), "partitions": made.partitions}
+                runner = target.open(place / made.model, made.input)
+                runners.append((row, runner, feed(faces[:1], made.input)))
+        times: list[list[float]] = [[] for _ in runners]
+        for _ in range(rounds):
+            for (_, runner, x), record in zip(runners, times, strict=True):
+                runner.run(x)  # the one before emptied the caches
+                start = time.perf_counter()
+                runner.run(x)
+                record.append((time.perf_counter() - start) * 1e3)
+    for (row, _, _), record in zip(runners, times, strict=True):
+        row |= {"ms_median": statistics.median(record), "ms_min": min(record)}
+    return rows
+
+
+def _network(activation: str) -> Network:
+    torch.manual_seed(0)
+    model = MobileFaceNet(activation=activation)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.7, 1.3)
+            module.bias.data.normal_(0, 0.2)
+        if isinstance(module, nn.PReLU):
+            module.weight.data.uniform_(-0.1, 0.5)
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(8, 3, 112, 112) * 2 - 1)
+    return Network.build(
+        model.eval(), spec=InputSpec(), embedding_width=model.embedding_width, metadata={"name": "prelu-forms"}
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"| {row['runtime']} | {row['precision']} | {row['form']} |"
+    if "problem" in row:
+        return f"{start} {row['problem']} |"
+    partitions = "-" if row["partitions"] is None else row["partitions"]
+    return f"{start} {row['operators']} | {partitions} | {row['ms_median']:.1f} | {row['ms_min']:.1f} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
