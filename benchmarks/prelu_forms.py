@@ -10,7 +10,6 @@ them alike; compare the ratios to `native`, not the milliseconds. The table of d
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -120,4 +119,4 @@ def _line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

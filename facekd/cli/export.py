@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -14,14 +13,13 @@ from facekd.errors import FacekdError
 class _ConvertByDefault(TyperGroup):
     """`facekd export BUNDLE ...` is `facekd export convert BUNDLE ...`; a bundle called check is given as ./check."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    # Any: newer typers carry their own click, older ones import it; both hand over the same things.
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args and args[0] not in self.commands:
             args = ["convert", *args]
         return super().resolve_command(ctx, args)
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # Options may stand before the bundle; the group itself has none but --help.
         if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):
             args = ["convert", *args]

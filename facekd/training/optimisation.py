@@ -15,12 +15,23 @@ from facekd.errors import FacekdError, UsageError
 class Group(Protocol):
     """Parameters that are optimised alike, as a task hands them out."""
 
-    name: str
-    parameters: list[nn.Parameter]
-    optimiser: str
-    lr: float
-    weight_decay: float
-    momentum: float
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> list[nn.Parameter]: ...
+
+    @property
+    def optimiser(self) -> str: ...
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def momentum(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
