@@ -13,8 +13,8 @@ from facekd.errors import FacekdError
 PROVED_BATCHES = (1, 2, 7)
 # |difference| of raw components, for float32; times the reference's scale where that exceeds 1.
 MAX_ABS = 1e-3
-# |difference| of L2-normalised components, for float16, whose rounding grows with the raw embedding's scale; at width 512,
-# where such a component is 0.044 on average. A narrower embedding has larger ones, in proportion to 1 / sqrt(width).
+# |difference| of L2-normalised components, for float16, whose rounding grows with the raw embedding's scale. For width
+# 512, where such a component is 0.044 on average; those of a narrower embedding are larger, as 1 / sqrt(width).
 MAX_ABS_UNIT_512 = 1e-3
 # Smallest cosine to the bundle over all faces (facekd's choice; --min-cosine for the quantised ones).
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "w8": 0.98, "palette": 0.97, "int8": 0.9}

@@ -77,6 +77,22 @@ def caption(manifests: Sequence[Manifest]) -> str:
     return text
 
 
+def print_cells(title: str, cells: Sequence[Cell]) -> None:
+    """Prints the table on stdout, as wide as it needs to be: fourteen columns cut to eighty characters say nothing."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    for index, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
+    for cells_ in rows(cells):
+        table.add_row(*cells_)
+    console = Console()
+    needed = console.measure(table, options=console.options.update(width=500)).maximum
+    Console(width=max(console.width, needed)).print(table)
+
+
 def write_results(path: Path, name: str, cells: Sequence[Cell]) -> None:
     """Puts the table into a Markdown file, between markers of the bundle's name; the rest of the file stays as it is.
 

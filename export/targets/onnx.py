@@ -50,6 +50,7 @@ class OnnxTarget(Target):
         _check_opset(model, options.opset)
         before = len(model.graph.node)
         model = _simplify(model)
+        _slopes_3d(model)
         after = len(model.graph.node)
         details: dict[str, Any] = {"nodes_exported": before, "nodes_simplified": after}
         float_model = scratch / "float.onnx"
@@ -190,7 +191,7 @@ def _input_of(network: Network, options: ExportOptions) -> ArtefactInput:
 
 
 def _check_opset(model: Any, wanted: int) -> None:
-    """torch writes opset 18 for anything below without a word; what was not asked for is not shipped."""
+    """torch writes opset 18 for one it cannot convert to, without a word; what was not asked for is not shipped."""
     found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
     if found != wanted:
         raise FacekdError(
@@ -208,6 +209,19 @@ def _simplify(model: Any) -> Any:
     if not same:
         raise FacekdError("target onnx: onnxsim's simplified graph differs from the exported one on random inputs")
     return simplified
+
+
+def _slopes_3d(model: Any) -> None:
+    """PRelu's slopes as [c, 1, 1]: ONNX broadcasts from the right, and runtimes expect the batch left out.
+
+    torch writes [1, c, 1, 1] (onnxruntime #3205, onnx/models #91).
+    """
+    from onnx import numpy_helper
+
+    slopes = {node.input[1] for node in model.graph.node if node.op_type == "PRelu"}
+    for tensor in model.graph.initializer:
+        if tensor.name in slopes and len(tensor.dims) == 4 and tensor.dims[0] == 1:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[0], tensor.name))
 
 
 def _to_float16(model: Any) -> Any:

@@ -96,7 +96,7 @@ def convert(
     """Export a bundle, verified in the target's own runtime; a failed check leaves nothing and exits 1."""
     from facekd.export.matrix import failed
     from facekd.export.request import ExportRequest, run_request
-    from facekd.export.table import COLUMNS, caption, reasons, rows, summary, write_results
+    from facekd.export.table import caption, print_cells, reasons, summary, write_results
 
     request = ExportRequest(
         bundle=bundle,
@@ -130,7 +130,8 @@ def convert(
     if json_output:
         print_json({"bundle": str(bundle), "name": name, "artefacts": [summary(cell) for cell in cells]})
     else:
-        print_table(f"Export of {name}", list(COLUMNS), rows(cells), caption=caption(manifests))
+        print_cells(f"Export of {name}", cells)
+        print(caption(manifests))
         for reason in reasons(cells):
             print(reason)
         for cell in cells:

