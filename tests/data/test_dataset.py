@@ -69,7 +69,9 @@ def test_a_batch_holds_what_the_source_says() -> None:
 def test_workers_change_nothing(method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
-    assert same(batches(), batches(workers=2, context=method))
+    # A source of the package: a spawned worker cannot import this file.
+    source = open_source("synthetic:identities=2,images=6,seed=0")
+    assert same(batches(source=source), batches(source=source, workers=2, context=method))
 
 
 def test_resuming_mid_epoch_continues_with_the_same_batches() -> None:
