@@ -42,6 +42,7 @@ class Views:
         prompt_tokens: the prompts' last-stage outputs [b, t, d]; None without APT.
         teacher_embedding: raw embeddings [b, e_T] of the (prompted) teacher.
         labels: identities, int64 [b].
+        teacher_head: the teacher's frozen neck, tokens [b, N_T, d] -> raw embeddings [b, e_T]; None without tokens.
     """
 
     student_tokens: torch.Tensor | None
@@ -50,6 +51,7 @@ class Views:
     prompt_tokens: torch.Tensor | None
     teacher_embedding: torch.Tensor
     labels: torch.Tensor
+    teacher_head: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 class Term(nn.Module):

@@ -157,7 +157,8 @@ class Task(nn.Module):
             teacher = cast(PromptedTeacher, self.teacher)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._adapts):
                 seen = teacher(x)
-            views = Views(tokens, embedding, seen.tokens, seen.prompts, seen.embedding, labels)
+            neck = teacher.teacher.forward_head
+            views = Views(tokens, embedding, seen.tokens, seen.prompts, seen.embedding, labels, neck)
             yield from self._keep(x, teacher, seen.embedding, labels)
         for name, module in self.terms.items():
             term = cast(Term, module)

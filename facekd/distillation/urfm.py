@@ -37,6 +37,10 @@ class UrfmSettings(TermSettings):
             projection move towards the student, which is held still there.
         anchor_weight: of the read-out that keeps the teacher's local features worth following.
         relay_weight: of the same read-out on the student's local features: they too must give the teacher's embedding.
+        read_out: how local features give it: `linear`, a learned map of their mean; `neck`, each is mapped to one of
+            the teacher's tokens and the teacher's own frozen neck does the rest (needs as many centres as tokens).
+        centre_spread: standard deviation, in sevenths of the crop (16 of 112 pixels), of the Gaussian by which a
+            centre prefers the pixels near its place; learned from there. None: centres have no place [paper].
         stop_gradient: hold the teacher's local features still in the student's term.
     """
 
@@ -50,12 +54,20 @@ class UrfmSettings(TermSettings):
     adaptation_weight: float = Field(default=0.1, ge=0)
     anchor_weight: float = Field(default=1.0, ge=0)
     relay_weight: float = Field(default=0.0, ge=0)
+    read_out: Literal["linear", "neck"] = "linear"
+    centre_spread: float | None = Field(default=None, gt=0)
     stop_gradient: bool = True
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "UrfmSettings":
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _places_fill_a_square(self) -> "UrfmSettings":
+        if self.centre_spread is not None and math.isqrt(self.local_centres) ** 2 != self.local_centres:
+            raise ValueError(f"centre_spread needs a square number of local_centres, not {self.local_centres}")
         return self
 
 
@@ -110,23 +122,57 @@ class FacialPositionalEncoding(nn.Module):
         return self.buckets(torch.cat([index, nowhere], dim=1))
 
 
+class CentrePlaces(nn.Module):
+    """The preference of local centres for pixels near their place [facekd's choice].
+
+    The L centres stand on a square grid over the crop, and -d^2 / (2 spread^2) is added to the attention of a centre
+    for a pixel at distance d, with a spread learned for each head. Local features thus start as local, every one with
+    its own receptive field, where centres without a place start by attending to the whole face alike. Prompts, which
+    stand nowhere, count as two spreads away.
+    """
+
+    _PROMPT_BIAS = -2.0
+
+    def __init__(self, *, centres: int, heads: int, spread: float) -> None:
+        super().__init__()
+        self.side = math.isqrt(centres)
+        self.log_spread = nn.Parameter(torch.full((heads, 1, 1), math.log(spread)))
+
+    def forward(self, grid: tuple[int, int], prompts: int) -> torch.Tensor:
+        """Grid of the pixels and the number of prompts -> [heads, L, h w + prompts]."""
+        device = self.log_spread.device
+        distance = torch.cdist(_pixel_centres((self.side, self.side)), _pixel_centres(grid)).to(device)
+        bias = -(distance.square() / 2) * torch.exp(-2 * self.log_spread)
+        return functional.pad(bias, (0, prompts), value=self._PROMPT_BIAS)
+
+
 class LocalMapping(nn.Module):
     """Attention from L local centres over pixels: tokens [b, N, c] of any N, c -> local features [b, L, d] [paper]."""
 
-    def __init__(self, *, channels: int, width: int, heads: int) -> None:
+    def __init__(self, *, channels: int, width: int, heads: int, places: CentrePlaces | None = None) -> None:
         super().__init__()
         self.heads = heads
+        self.places = places
         self.project = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
 
-    def forward(self, tokens: torch.Tensor, centres: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        """Tokens [b, N, c], centres [L, d], position [b or 1, N, d] -> [b, L, d]."""
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        centres: torch.Tensor,
+        position: torch.Tensor,
+        *,
+        grid: tuple[int, int],
+        prompts: int = 0,
+    ) -> torch.Tensor:
+        """Tokens [b, h w + prompts, c] of a grid (h, w), centres [L, d], position [b or 1, N, d] -> [b, L, d]."""
         pixels = self.project(tokens)
         keys = _split(self.key(pixels) + position.to(pixels.dtype), self.heads)
         values = _split(self.value(pixels), self.heads)
         queries = _split(centres.to(pixels.dtype).expand(len(tokens), -1, -1), self.heads)
-        return _merge(functional.scaled_dot_product_attention(queries, keys, values))
+        bias = self.places(grid, prompts).to(keys.dtype) if self.places is not None else None
+        return _merge(functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias))
 
 
 class LocalSelfAttention(nn.Module):
@@ -155,9 +201,12 @@ class UrfmTerm(Term):
     nothing, and the part of MSA(h) that all faces share would do most of it within a few steps; so four things stand
     against collapse: MSA(h) is standardised over the batch before it is compared (`standardise`); the teacher is held
     still in the student's term; the teacher's own step towards the student is weighted down (`adaptation_weight`);
-    and its local features must still give the teacher's embedding through a linear read-out (`anchor`, 1 - cosine),
-    which shapes the teacher's side when nothing else does. On request the same read-out is asked of the student's
-    local features (`relay`): of all that the two maps could share, what tells faces apart counts most.
+    and its local features must still give the teacher's embedding through a read-out (`anchor`, 1 - cosine), which
+    shapes the teacher's side when nothing else does. On request the same read-out is asked of the student's local
+    features (`relay`): of all that the two maps could share, what tells faces apart counts most. With
+    `read_out: neck` that is the teacher's own, frozen: the student's map is trained by a head that already recognises
+    faces, instead of waiting for its own to learn it (as SimKD, CVPR 2022, reuses a classifier), and the relay's head
+    is thrown away after training like all of URFM.
     """
 
     needs_tokens = True
@@ -173,10 +222,19 @@ class UrfmTerm(Term):
         self.position = FacialPositionalEncoding(
             width=width, position=settings.position, face_weight=settings.face_weight
         )
-        self.map_teacher = LocalMapping(channels=shapes.teacher_width, width=width, heads=settings.heads)
-        self.map_student = LocalMapping(channels=shapes.student_channels, width=width, heads=settings.heads)
+        self.map_teacher = _mapping(settings, shapes.teacher_width)
+        self.map_student = _mapping(settings, shapes.student_channels)
         self.attend = LocalSelfAttention(width=width, heads=settings.heads)
-        self.read_out = nn.Linear(width, shapes.teacher_embedding)
+        if settings.read_out == "neck":
+            tokens = math.prod(shapes.teacher_grid)
+            if tokens != settings.local_centres:
+                raise UsageError(
+                    f"urfm: read_out = neck feeds the teacher's neck, which takes {tokens} tokens: "
+                    f"local_centres must be {tokens}, not {settings.local_centres}"
+                )
+            self.read_out: nn.Module = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shapes.teacher_width))
+        else:
+            self.read_out = nn.Linear(width, shapes.teacher_embedding)
         self.weights: Mapping[str, float] = {
             "attention": settings.attention_weight,
             "feature": settings.feature_weight,
@@ -209,11 +267,10 @@ class UrfmTerm(Term):
             parts["adaptation"] = self._attention_loss(attention_t, attention_s.detach()) + functional.mse_loss(
                 features_t, features_s.detach()
             )
-        target = views.teacher_embedding.detach().float()
         if self.settings.anchor_weight:
-            parts["anchor"] = self._read_out_loss(local_t, target)
+            parts["anchor"] = self._read_out_loss(local_t, views)
         if self.settings.relay_weight:
-            parts["relay"] = self._read_out_loss(local_s, target)
+            parts["relay"] = self._read_out_loss(local_s, views)
         return parts
 
     def local_features(
@@ -222,7 +279,8 @@ class UrfmTerm(Term):
         """Tokens [b, N + prompts, c] of a branch -> h [b, L, d]; L does not depend on N."""
         grid = self.grids[0] if branch == "teacher" else self.grids[1]
         mapping = self.map_teacher if branch == "teacher" else self.map_student
-        return mapping(tokens, self.centres, self.position(tokens, grid, prompts))
+        position = self.position(tokens, grid, prompts)
+        return mapping(tokens, self.centres, position, grid=grid, prompts=prompts)
 
     def diagnostics(self) -> dict[str, float]:
         """Spread over samples and effective rank of the teacher's local features: both fall in a collapse."""
@@ -236,13 +294,26 @@ class UrfmTerm(Term):
         features, attention = self.attend(local)
         return standardise(features), attention
 
-    def _read_out_loss(self, local: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """mean(1 - cos(read-out of the mean local feature, the teacher's embedding))."""
-        read = self.read_out(local.float().mean(dim=1))
+    def _read_out_loss(self, local: torch.Tensor, views: Views) -> torch.Tensor:
+        """mean(1 - cos(read-out of the local features, the teacher's embedding))."""
+        target = views.teacher_embedding.detach().float()
+        if self.settings.read_out == "linear":
+            read = self.read_out(local.float().mean(dim=1))
+        elif views.teacher_head is None:
+            raise UsageError("urfm: read_out = neck needs the teacher's neck")
+        else:
+            read = views.teacher_head(self.read_out(local)).float()
         return (1 - functional.cosine_similarity(read, target, dim=1)).mean()
 
     def _attention_loss(self, attention_t: torch.Tensor, attention_s: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(attention_t, attention_s) * attention_t.shape[-1] ** 2
+
+
+def _mapping(settings: UrfmSettings, channels: int) -> LocalMapping:
+    places = None
+    if settings.centre_spread is not None:
+        places = CentrePlaces(centres=settings.local_centres, heads=settings.heads, spread=settings.centre_spread)
+    return LocalMapping(channels=channels, width=settings.width, heads=settings.heads, places=places)
 
 
 def standardise(features: torch.Tensor) -> torch.Tensor:
@@ -266,16 +337,21 @@ def effective_rank(rows: torch.Tensor) -> float:
 
 def _distances(grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """(D_euclid, D_relative) [h w] of each pixel's centre to the crop's centre, in sevenths of the crop."""
-    rows = (torch.arange(grid[0]) + 0.5) / grid[0]
-    columns = (torch.arange(grid[1]) + 0.5) / grid[1]
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    centres = torch.stack([x.flatten(), y.flatten()], dim=1) * _UNITS_PER_CROP
+    centres = _pixel_centres(grid)
     anchor = torch.full((1, 2), _UNITS_PER_CROP / 2)
     landmarks = torch.as_tensor(TEMPLATE_112, dtype=torch.float32) / 112 * _UNITS_PER_CROP
     euclid = torch.cdist(centres, anchor).squeeze(1)
     to_landmarks = torch.cdist(centres, landmarks) - torch.cdist(anchor, landmarks)
     relative = to_landmarks.norm(dim=1)
     return euclid, relative / relative.max().clamp_min(1e-6) * euclid.max()
+
+
+def _pixel_centres(grid: tuple[int, int]) -> torch.Tensor:
+    """(x, y) [h w, 2] of the middle of each pixel of a grid (h, w), row-major, in sevenths of the crop."""
+    rows = (torch.arange(grid[0]) + 0.5) / grid[0]
+    columns = (torch.arange(grid[1]) + 0.5) / grid[1]
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=1) * _UNITS_PER_CROP
 
 
 def _saliency(pixels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -1,14 +1,17 @@
 """URFM against its definition: index function, facial positions, local features and losses."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from facekd.data.alignment import TEMPLATE_112
 from facekd.distillation.registry import Shapes, Views
 from facekd.distillation.urfm import (
+    CentrePlaces,
     FacialPositionalEncoding,
     UrfmSettings,
     UrfmTerm,
@@ -116,6 +119,50 @@ def test_local_features_from_plain_attention() -> None:
     scores = torch.stack([term.centres @ sample.T / math.sqrt(32) for sample in keys])
     expected = scores.softmax(-1) @ (pixels @ term.map_student.value.weight.T)
     torch.testing.assert_close(term.local_features(tokens, branch="student"), expected)
+
+
+@pytest.mark.parametrize("grid", [(7, 7), (14, 14), (4, 6)])
+def test_places_prefer_near_pixels_as_a_gaussian(grid: tuple[int, int]) -> None:
+    """exp of the bias is the normal density's shape in the distance of middles, in sevenths of the crop."""
+    given = CentrePlaces(centres=9, heads=2, spread=0.8)(grid, prompts=3).exp().detach()
+    assert given.shape == (2, 9, grid[0] * grid[1] + 3)
+    for centre in range(9):
+        place = np.array([centre % 3 + 0.5, centre // 3 + 0.5]) * 7 / 3
+        for pixel in range(grid[0] * grid[1]):
+            at = np.array([(pixel % grid[1] + 0.5) * 7 / grid[1], (pixel // grid[1] + 0.5) * 7 / grid[0]])
+            expected = math.exp(-float(((place - at) ** 2).sum()) / (2 * 0.8**2))
+            assert float(given[0, centre, pixel]) == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    assert given[:, :, -3:].flatten().tolist() == pytest.approx([math.exp(-2)] * 54)  # two spreads away
+
+
+def test_a_small_spread_leaves_each_centre_its_own_pixel() -> None:
+    """With as many centres as pixels and no spread, attention is the identity: h_l = W_v f_l."""
+    term = build(local_centres=25, centre_spread=0.05)
+    tokens = torch.randn(2, 25, 12)
+    own = term.map_student.value(term.map_student.project(tokens))
+    torch.testing.assert_close(term.local_features(tokens, branch="student"), own)
+
+
+def test_the_relay_goes_through_the_teachers_neck() -> None:
+    """1 - cos(neck(read-out of each local feature), embedding), and the neck's gradient reaches the student's map."""
+    term = build(local_centres=49, read_out="neck", relay_weight=1, centre_spread=1.0)
+    neck = torch.nn.Sequential(torch.nn.Flatten(1), torch.nn.Linear(490, 16)).requires_grad_(False)
+    seen = replace(views(), teacher_head=neck)
+    relay = term(seen)["relay"]
+    assert seen.student_tokens is not None
+    tokens = term.read_out(term.local_features(seen.student_tokens, branch="student"))
+    cosine = (functional.normalize(neck(tokens)) * functional.normalize(seen.teacher_embedding)).sum(1)
+    torch.testing.assert_close(relay, (1 - cosine).mean())
+    relay.backward()
+    assert float(seen.student_tokens.grad.abs().sum()) > 0
+    assert all(parameter.grad is None for parameter in neck.parameters())
+
+
+def test_centres_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UsageError, match="local_centres must be 49, not 16"):
+        build(local_centres=16, read_out="neck")
+    with pytest.raises(ValueError, match="square number of local_centres, not 6"):
+        build(local_centres=6, centre_spread=1.0)
 
 
 def test_losses_are_zero_for_equal_features_and_two_for_unrelated_ones() -> None:
