@@ -142,8 +142,13 @@ def _layers(path: Path) -> dict[str, str]:
 
 
 def _module_name(tensor: str) -> str:
-    """litert-torch names a tensor by its module's path: wrapper/p.Class_stem/p.Conv2d_conv;2 is stem.conv."""
-    path = tensor.partition(";")[0].split("/")
+    """The module that litert-torch names a tensor by: "wrapper/p.Class_stem/p.Conv2d_conv;...;" is stem.conv.
+
+    A tensor of fused operators has a path for each; the one of the layer with weights is taken.
+    """
+    paths = [path.split("/") for path in tensor.split(";") if "/" in path]
+    layers = [path for path in paths if re.search(r"\.(Conv\dd|Linear)_\w+$", path[-1])]
+    path = next(iter(layers or paths), [])
     parts = [part.rpartition(".")[2].partition("_")[2] for part in path[1:]]
     return ".".join(part for part in parts if part and part not in ("wrapped", "module"))
 

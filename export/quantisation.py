@@ -14,7 +14,7 @@ from facekd.export.targets.base import ExportOptions
 
 # `--keep-float auto` keeps the costliest layers in float until the mean cosine to the float embedding, on calibration
 # faces, is within this of 1 (facekd's choice), but never more than the last of _KEPT.
-AUTO_LOSS = 0.01
+AUTO_LOSS = 0.004
 _KEPT = (0, 1, 2, 4, 8)
 # Faces for the per-layer report: each layer costs one quantisation and one run over them.
 _REPORT_FACES = 16

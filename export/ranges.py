@@ -76,6 +76,8 @@ def _entropy(histogram: np.ndarray, low: float, high: float) -> tuple[float, flo
     bound = max(-low, high)
     centres = np.linspace(low, high, _BINS + 1)[:-1] + (high - low) / (2 * _BINS)
     magnitudes, edges = np.histogram(np.abs(centres), bins=_BINS // 2, range=(0, bound), weights=histogram)
+    # A ReLU's zeros are represented exactly by any clip; left in, they outweigh all values that are not.
+    magnitudes[0] = magnitudes[1]
     best, clip = np.inf, bound
     for stop in range(_LEVELS, len(magnitudes) + 1, 8):
         divergence = _divergence(magnitudes, stop)

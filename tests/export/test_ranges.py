@@ -46,6 +46,12 @@ def test_entropy_keeps_a_uniform_range() -> None:
     assert high > 0.95
 
 
+def test_entropy_is_not_misled_by_the_zeros_of_a_relu() -> None:
+    values = np.maximum(np.random.default_rng(3).normal(size=100_000), 0).astype(np.float32)
+    values[: len(values) * 9 // 10] = 0
+    assert find_ranges(_batches(values), method="entropy")["t"][1] > 2
+
+
 def test_no_faces_and_infinite_values_are_errors() -> None:
     with pytest.raises(FacekdError, match="--calibration"):
         find_ranges(_batches())
