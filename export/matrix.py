@@ -6,7 +6,7 @@ from pathlib import Path
 
 from facekd.errors import FacekdError, UsageError
 from facekd.export.folder import check_destination
-from facekd.export.manifest import Layout, Manifest
+from facekd.export.manifest import MANIFEST_FILE, Layout, Manifest, read_manifest, verify_files
 from facekd.export.pipeline import Gate, Reference, export_artefact
 from facekd.export.targets.base import ExportOptions, get_target, list_targets
 
@@ -85,14 +85,20 @@ def run_matrix(
     *,
     gate: Gate,
     overwrite: bool = False,
+    resume: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Cell]:
     """Exports every cell that its target offers; the returned cells carry a manifest or the problem.
 
     Options and destinations of all cells are checked before the first is converted, so that a typo costs no minutes.
 
+    Args:
+        overwrite: replace artefacts that are already there.
+        resume: take artefacts that are already there as they are, if they are what is asked for; make the others.
+
     Raises:
         UsageError: an option is not valid or a destination is taken; with a single cell, also what it cannot do.
+        FacekdError: an artefact that `resume` would take was changed since.
     """
     single = len(cells) == 1
     prepared: list[tuple[Cell, ExportOptions | None]] = []
@@ -102,8 +108,11 @@ def run_matrix(
                 get_target(cell.target).validate(options(cell))
             prepared.append((cell, None))
             continue
-        check_destination(cell.folder, overwrite=overwrite)
         wanted = options(cell)
+        if resume and (cell.folder / MANIFEST_FILE).is_file():
+            prepared.append((replace(cell, manifest=_finished(cell, wanted, reference)), None))
+            continue
+        check_destination(cell.folder, overwrite=overwrite)
         try:
             get_target(cell.target).validate(wanted)
         except UsageError as error:
@@ -133,3 +142,35 @@ def run_matrix(
 def failed(cells: Sequence[Cell]) -> list[Cell]:
     """Cells that were to be made and were not."""
     return [cell for cell in cells if cell.offered and cell.manifest is None]
+
+
+def _finished(cell: Cell, options: ExportOptions, reference: Reference) -> Manifest:
+    """The manifest of the artefact that an earlier run left in the cell's folder.
+
+    Raises:
+        UsageError: it is not what is asked for now; names what differs.
+        FacekdError: its files were changed.
+    """
+    manifest = read_manifest(cell.folder)
+    pairs = reference.pairs
+    set_name = "" if pairs is None else pairs.fingerprint()
+    batch = options.batch or (None if get_target(cell.target).dynamic_batch else 1)
+    facts = {
+        "bundle": (manifest.bundle.sha256, reference.bundle.card.sha256),
+        "target": (manifest.target, cell.target),
+        "precision": (manifest.precision, cell.precision),
+        "batch": (manifest.input.batch, batch),
+        "layout": (manifest.input.layout, options.layout),
+        "preprocess": (manifest.input.preprocess, options.preprocess),
+        "pairs": (manifest.accuracy.fingerprint if manifest.accuracy and set_name else "", set_name),
+    }
+    if manifest.quantisation is not None:
+        facts["calibration"] = (manifest.quantisation.calibration, options.calibration_source)
+    for name, (found, asked) in facts.items():
+        if found != asked:
+            raise UsageError(
+                f"--resume: {cell.folder} has {name} {found or 'none'}, asked for is {asked or 'none'}: remove it, or "
+                "choose another --out"
+            )
+    verify_files(cell.folder, manifest)
+    return manifest

@@ -1,5 +1,6 @@
 """What an artefact is measured by besides parity: verification accuracy against the bundle's, and milliseconds."""
 
+import os
 import platform
 import statistics
 import time
@@ -104,7 +105,7 @@ def measure_latency(
     return Latency(
         runtime=runner.runtime,
         threads=1,
-        machine=f"{platform.system()} {platform.machine()}",
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         repeats=len(times[0]),
         ms=medians[0],
         float_ms=medians[1] if before else None,

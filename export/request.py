@@ -54,6 +54,7 @@ class ExportRequest:
     prelu: str | None = None
     golden_crop: Path | None = None
     overwrite: bool = False
+    resume: bool = False
 
     def validate(self) -> None:
         """Raises: UsageError: a value out of its range, with the valid ones."""
@@ -69,6 +70,8 @@ class ExportRequest:
             raise UsageError(f"--min-cosine {self.min_cosine:g}: valid: -1 to 1")
         if self.faces < 1 or self.calibration_faces < 1:
             raise UsageError("--faces and --calibration-faces: give at least 1")
+        if self.overwrite and self.resume:
+            raise UsageError("--overwrite replaces what is there, --resume keeps it: give one of them")
         if not self.targets or not self.precisions:
             raise UsageError("--target and --precision: name at least one")
 
@@ -106,7 +109,13 @@ def run_request(request: ExportRequest) -> tuple[str, list[Cell]]:
     # Its own file descriptor: the converters' streams are redirected while it shows what they do.
     with _screen() as console, console.status("export") as status:
         return reference.bundle.card.name, run_matrix(
-            reference, cells, options, gate=gate, overwrite=request.overwrite, say=status.update
+            reference,
+            cells,
+            options,
+            gate=gate,
+            overwrite=request.overwrite,
+            resume=request.resume,
+            say=status.update,
         )
 
 

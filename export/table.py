@@ -93,15 +93,18 @@ def print_cells(title: str, cells: Sequence[Cell]) -> None:
     Console(width=max(console.width, needed)).print(table)
 
 
-def write_results(path: Path, name: str, cells: Sequence[Cell]) -> None:
+def write_results(path: Path, name: str, cells: Sequence[Cell], *, command: str) -> None:
     """Puts the table into a Markdown file, between markers of the bundle's name; the rest of the file stays as it is.
+
+    Args:
+        command: what was typed, for the reader who wants to do it again.
 
     Raises:
         FacekdError: the file has an opening marker without its end.
     """
     start, end = f"<!-- facekd export: {name} -->", f"<!-- end of facekd export: {name} -->"
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
-    section = f"{start}\n{_markdown(name, cells)}{end}"
+    section = f"{start}\n{_markdown(name, cells, command)}{end}"
     if start in text:
         before, _, rest = text.partition(start)
         _, found, after = rest.partition(end)
@@ -111,17 +114,34 @@ def write_results(path: Path, name: str, cells: Sequence[Cell]) -> None:
     else:
         text = text.rstrip("\n") + f"\n\n{section}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
-def _markdown(name: str, cells: Sequence[Cell]) -> str:
+def _markdown(name: str, cells: Sequence[Cell], command: str) -> str:
     manifests = [cell.manifest for cell in cells if cell.manifest is not None]
     lines = [f"## Export of {name}", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * 2 + "---:|" * (len(COLUMNS) - 2)]
     lines += ["| " + " | ".join(cells_) + " |" for cells_ in rows(cells)]
     lines += ["", caption(manifests) + "." if manifests else "No artefact passed."]
+    lines += ["", _circumstances(manifests)] if manifests else []
+    lines += ["", f"    {command}"]
     lines += ["", *(f"- {reason}" for reason in reasons(cells))] if reasons(cells) else []
     return "\n".join(lines) + "\n"
+
+
+def _circumstances(manifests: Sequence[Manifest]) -> str:
+    """Bundle, machine and versions, from the manifests: with --resume, rows may come from several runs."""
+    first = manifests[0].bundle
+    machines = sorted({manifest.latency.machine for manifest in manifests if manifest.latency})
+    versions: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for package, version in manifest.versions.items():
+            versions.setdefault(package, set()).add(version)
+    made = ", ".join(f"{package} {'/'.join(sorted(found))}" for package, found in sorted(versions.items()))
+    parts = [f"Bundle {first.sha256[:12]} ({first.architecture})", *machines, made]
+    return "; ".join(parts) + "."
 
 
 def summary(cell: Cell) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """`facekd export`: a bundle to the formats of phones, verified; inspect and check what was exported."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +93,9 @@ def convert(
         Path | None, typer.Option("--results", help="Markdown file whose section for this bundle gets the table.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artefacts that are already there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep artefacts that an earlier run finished in --out; make the others.")
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Export a bundle, verified in the target's own runtime; a failed check leaves nothing and exits 1."""
@@ -122,11 +127,12 @@ def convert(
         prelu=prelu,
         golden_crop=golden_crop,
         overwrite=overwrite,
+        resume=resume,
     )
     name, cells = run_request(request)
     manifests = [cell.manifest for cell in cells if cell.manifest is not None]
     if results is not None:
-        write_results(results, name, cells)
+        write_results(results, name, cells, command=shlex.join(["facekd", *sys.argv[1:]]))
     if json_output:
         print_json({"bundle": str(bundle), "name": name, "artefacts": [summary(cell) for cell in cells]})
     else:

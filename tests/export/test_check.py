@@ -128,9 +128,32 @@ def test_all_goes_on_past_a_failure_and_exits_1(
     text = results.read_text()
     assert "Something measured by hand." in text
     assert "an operator it does not know" in text
+    assert "onnxruntime 1." in text
+    assert "    facekd " in text
     # Run again, the section is replaced, not repeated.
     run(app, *arguments, "--overwrite")
     assert results.read_text().count("## Export of small-prelu") == 1
+
+
+def test_resume_keeps_what_is_finished_and_refuses_what_is_something_else(
+    app: typer.Typer, artefact: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_TARGETS, "broken", _Broken)
+    out = tmp_path / "out"
+    shutil.copytree(artefact, out / "onnx-fp32")
+    before = (out / "onnx-fp32" / "manifest.json").read_bytes()
+    # Were it made anew, `created` would differ.
+    arguments = (bundle_path, "--target", "broken,onnx", "--faces", 4, "--out", out, "--resume")
+    result = run(app, *arguments, "--json")
+    assert "1 of 2 cells failed: broken fp32" in str(result.exception)
+    assert [cell["manifest"] is not None for cell in json.loads(result.stdout)["artefacts"]] == [False, True]
+    assert (out / "onnx-fp32" / "manifest.json").read_bytes() == before
+    error = run(app, *arguments, "--layout", "nhwc").exception
+    assert isinstance(error, UsageError)
+    assert "layout nchw, asked for is nhwc" in str(error)
+    assert isinstance(run(app, *arguments, "--overwrite").exception, UsageError)
+    (out / "onnx-fp32" / "model.onnx").write_bytes(b"")
+    assert "model.onnx was changed" in str(run(app, *arguments).exception)
 
 
 @pytest.mark.parametrize(
