@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import typer
 import yaml
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from facekd.cli import distill, train
@@ -51,6 +54,26 @@ def invoke(*arguments: object) -> Result:
     train.register(app)
     distill.register(app)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_images_of_every_depth_train_alike(tmp_path: Path) -> None:
+    """Grey, 16-bit, CMYK and transparent files are faces too: converted on reading, none counted as broken."""
+    face = cv2.resize(np.random.default_rng(0).integers(0, 256, (7, 7, 3), dtype=np.uint8), (112, 112))
+    for person in ("a", "b"):
+        folder = tmp_path / "faces" / person
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "grey.png"), face[..., 0])
+        cv2.imwrite(str(folder / "deep.png"), face.astype(np.uint16) * 257)
+        cv2.imwrite(str(folder / "transparent.png"), np.dstack([face, face[..., :1]]))
+        Image.fromarray(face).convert("CMYK").save(folder / "print.jpg")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content(data={"source": str(tmp_path / "faces"), "workers": 0}, evaluation={})))
+    result = invoke("train", path, "--out", tmp_path / "out", "--set", "training.log_every=1")
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert [line["broken"] for line in steps] == [0, 0]
+    assert steps[-1]["images"] == 16
 
 
 def refused(*arguments: object) -> str:
