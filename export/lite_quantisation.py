@@ -77,7 +77,7 @@ def quantise_static(source: Path, path: Path, spec: ArtefactInput, options: Expo
         finally:
             trial.unlink(missing_ok=True)
 
-    losses = {name: loss((), only=(name,)) for name in layers}
+    losses = {name: loss((), only=(name,)) for name in (layers if options.layer_report else ())}
     kept = choose_float_layers(losses, options.keep_float, loss)
     quantised.write(path, [layers[name] for name in kept], None)
     method = f"LiteRT static W8A8, weights per channel; ranges by {options.calibration_method}"

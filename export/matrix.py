@@ -87,6 +87,7 @@ def run_matrix(
     overwrite: bool = False,
     resume: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[Cell]:
     """Exports every cell that its target offers; the returned cells carry a manifest or the problem.
 
@@ -95,6 +96,8 @@ def run_matrix(
     Args:
         overwrite: replace artefacts that are already there.
         resume: take artefacts that are already there as they are, if they are what is asked for; make the others.
+        say: called with each step's name.
+        advance: called after each cell, made or not.
 
     Raises:
         UsageError: an option is not valid or a destination is taken; with a single cell, also what it cannot do.
@@ -125,6 +128,7 @@ def run_matrix(
     for cell, chosen in prepared:
         if chosen is None:
             done.append(cell)
+            advance()
             continue
         try:
             manifest = export_artefact(
@@ -134,8 +138,9 @@ def run_matrix(
         except FacekdError as error:
             if single:
                 raise
-            say(f"{cell.target} {cell.precision}: failed")
+            say(f"{cell.target} {cell.precision}: failed: {error}")
             done.append(replace(cell, problem=str(error)))
+        advance()
     return done
 
 

@@ -60,7 +60,8 @@ def quantise_onnx(
         onnx.save(_qdq(prepared, ranges, excluded=excluded, only=only), path)
         return run_images(OnnxRunner(path).run, spec, sample)
 
-    losses = {name: embedding_loss(reference, embed((), only=(name,))) for name in layers}
+    reported = layers if options.layer_report else []
+    losses = {name: embedding_loss(reference, embed((), only=(name,))) for name in reported}
     kept = choose_float_layers(losses, options.keep_float, lambda names: embedding_loss(reference, embed(names)))
     quantisation = describe_quantisation(
         f"ONNX Runtime static QDQ, int8 per tensor; ranges by {options.calibration_method}", losses, kept, options

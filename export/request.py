@@ -2,13 +2,14 @@
 
 import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from facekd.errors import UsageError
 from facekd.export.check import CheckReport, check_artefact
@@ -106,8 +107,7 @@ def run_request(request: ExportRequest) -> tuple[str, list[Cell]]:
         return options_for(cell, base, batch=request.batch, layout=request.layout, preprocess=request.preprocess)
 
     gate = Gate(max_accuracy_drop=request.max_accuracy_drop, min_cosine=request.min_cosine)
-    # Its own file descriptor: the converters' streams are redirected while it shows what they do.
-    with _screen() as console, console.status("export") as status:
+    with _progress(len(cells)) as (say, advance):
         return reference.bundle.card.name, run_matrix(
             reference,
             cells,
@@ -115,7 +115,8 @@ def run_request(request: ExportRequest) -> tuple[str, list[Cell]]:
             gate=gate,
             overwrite=request.overwrite,
             resume=request.resume,
-            say=status.update,
+            say=say,
+            advance=advance,
         )
 
 
@@ -161,7 +162,19 @@ def _open(request: ExportRequest, *, needs_calibration: bool) -> tuple[Reference
 
 
 @contextmanager
-def _screen() -> Iterator[Console]:
-    """A rich console on a copy of stderr's file descriptor."""
+def _progress(cells: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """A bar over the cells with the time they still take; where stderr is no terminal, a line for each step.
+
+    On a copy of stderr's file descriptor, since the converters' streams are redirected while it shows what they do.
+    """
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as file:
-        yield Console(file=file)
+        console = Console(file=file)
+        if not console.is_terminal:
+            yield lambda text: print(text, file=file, flush=True), lambda: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(
+            *columns, TimeRemainingColumn(), console=console, redirect_stdout=False, redirect_stderr=False
+        ) as bar:
+            task = bar.add_task("export", total=cells)
+            yield lambda text: bar.update(task, description=text[:60]), lambda: bar.advance(task)

@@ -33,6 +33,7 @@ class ExportOptions:
         calibration_method: how activation ranges are chosen from them.
         percentile: of the percentile method.
         keep_float: layers kept in float: "auto" or names.
+        layer_report: quantise each layer alone and note its loss; without it keep_float must be empty.
         palette_bits: bits of the look-up table of precision palette.
         prelu_form: a form of facekd.export.rewrite, or None for the target's own choice.
     """
@@ -49,6 +50,7 @@ class ExportOptions:
     calibration_method: CalibrationMethod = "minmax"
     percentile: float = 99.99
     keep_float: Literal["auto"] | tuple[str, ...] = "auto"
+    layer_report: bool = True
     palette_bits: int = 6
     prelu_form: str | None = None
 
