@@ -38,6 +38,7 @@ def _options(
 def _register() -> None:
     """Attaches every verb. Each module defines `register(app)`."""
     from facekd.cli import (
+        benchmark,
         data,
         distill,
         embed,
@@ -50,7 +51,7 @@ def _register() -> None:
         verify,
     )
 
-    for module in (quickstart, data, train, distill, evaluate, embed, verify, models, info, export):
+    for module in (quickstart, data, train, distill, evaluate, embed, verify, models, info, export, benchmark):
         module.register(app)
 
 

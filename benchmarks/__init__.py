@@ -1,0 +1,1 @@
+"""Benchmarks of exported models: latency, memory, operators and accuracy in one record. The verb: facekd benchmark."""

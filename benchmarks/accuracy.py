@@ -1,0 +1,56 @@
+"""Verification accuracy of the very file that is timed, through the same runtime; kept by file and set."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from facekd.benchmarks.record import Accuracy
+from facekd.benchmarks.subject import Subject
+from facekd.evaluation.embedding import Embedder, ImagePairs, evaluate_verification
+
+
+def accuracy_of(
+    subject: Subject, pairs: "FingerprintedPairs", *, cache: Path, threads: int, progress: bool = False
+) -> Accuracy:
+    """10-fold verification; taken from `cache` where the same file was measured on the same set before.
+
+    Args:
+        cache: folder of one JSON file per (model sha256, input spec, set sha256).
+    """
+    fingerprint = pairs.fingerprint()
+    place = cache / f"{cache_key(subject, fingerprint)}.json"
+    if place.is_file():
+        return Accuracy.model_validate_json(place.read_text(encoding="utf-8"))
+    embedder: Embedder = subject.embedder(threads=threads)
+    result = evaluate_verification(embedder, pairs, progress=progress)
+    accuracy = Accuracy(
+        dataset=str(pairs.name),
+        fingerprint=fingerprint,
+        pairs=len(result.issame),
+        accuracy=result.accuracy,
+        std=result.std,
+    )
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=cache, delete=False, encoding="utf-8") as file:
+        file.write(accuracy.model_dump_json() + "\n")
+    Path(file.name).replace(place)
+    return accuracy
+
+
+class FingerprintedPairs(ImagePairs):
+    """A verification set that knows its own sha256."""
+
+    def fingerprint(self) -> str: ...
+
+
+def cache_key(subject: Subject, fingerprint: str) -> str:
+    """The same bytes normalised otherwise are another model, so the input spec is part of the key."""
+    spec = json.dumps(subject.input_spec.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(f"{subject.facts.sha256}|{spec}|{fingerprint}".encode()).hexdigest()
+
+
+def default_cache() -> Path:
+    """XDG_CACHE_HOME/facekd/accuracy, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facekd" / "accuracy"

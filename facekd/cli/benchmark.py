@@ -1,0 +1,199 @@
+"""`facekd benchmark`: measure models here or on a phone, report the records, compare two models in turn."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from facekd.cli.evaluate import parse_input_spec, parse_layout
+from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.errors import UsageError
+
+Models = Annotated[
+    list[Path], typer.Argument(help="Artefact folders, folders of artefacts, bundles, .onnx and .tflite files.")
+]
+Runtime = Annotated[
+    str | None, typer.Option("--runtime", help="Only onnxruntime, litert, executorch, torch or coreml; by comma.")
+]
+Pin = Annotated[str | None, typer.Option("--pin", help="Keep the measuring process on these cores, such as 0,1.")]
+Mean = Annotated[str | None, typer.Option(help="Foreign files: mean pixel, one number or R,G,B. Default 127.5.")]
+Std = Annotated[str | None, typer.Option(help="Foreign files: pixel standard deviation, one number or R,G,B.")]
+Colour = Annotated[str | None, typer.Option(help="Foreign files: channel order, RGB (default) or BGR.")]
+Layout = Annotated[str | None, typer.Option(help="Foreign files: NCHW or NHWC, where the shape does not tell.")]
+
+
+class _RunByDefault(TyperGroup):
+    """`facekd benchmark MODEL ...` is `facekd benchmark run MODEL ...`; a model called report is given as ./report."""
+
+    # Any: newer typers carry their own click, older ones import it; both hand over the same things.
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # Options may stand before the models; the group itself has none but --help.
+        if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to `app`."""
+    benchmark = typer.Typer(
+        cls=_RunByDefault,
+        help="Measure models (facekd benchmark MODEL ... --threads 1,2), report the records, compare two models.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    benchmark.command("run", help="Measure models; the word run may be left out.")(run)
+    benchmark.command("schema")(schema)
+    app.add_typer(benchmark, name="benchmark")
+
+
+def run(
+    models: Models,
+    runtime: Runtime = None,
+    threads: Annotated[str, typer.Option("--threads", help="Numbers of threads, by comma.")] = "1",
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, by comma.")] = "1",
+    duration: Annotated[str, typer.Option("--duration", help="Of a repeat, at least: 500ms, 10s, 2m.")] = "10s",
+    runs: Annotated[int, typer.Option("--runs", min=2, help="Timed inferences of a repeat, at least.")] = 64,
+    interval: Annotated[
+        float, typer.Option("--interval", help="Repeat until the median is known to this share of itself.")
+    ] = 0.05,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Repeats at most.")] = 4,
+    pairs: Annotated[str | None, typer.Option("--pairs", help="Verification set: a .bin or synthetic:...")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of accuracies measured before.")] = None,
+    profile: Annotated[bool, typer.Option("--profile/--no-profile", help="Time of each kind of operator.")] = True,
+    peak: Annotated[bool, typer.Option("--peak/--no-peak", help="This machine's matrix product as the limit.")] = True,
+    pin: Pin = None,
+    mean: Mean = None,
+    std: Std = None,
+    colour: Colour = None,
+    layout: Layout = None,
+    commit: Annotated[str | None, typer.Option("--commit", help="Name in the history; default what git says.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File of JSON lines that the records are added to.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Measure models: latency, loading, memory, operators, accuracy; one process and one record each."""
+    plan = _plan(duration, runs, interval, repeats)
+    thread_numbers, batches = _numbers("--threads", threads), _numbers("--batch", batch)
+    cores = _cores(pin)
+    from facekd.benchmarks.accuracy import default_cache
+    from facekd.benchmarks.run import HostRun, run_on_host
+    from facekd.benchmarks.subject import find_subjects
+
+    subjects = find_subjects(
+        models,
+        runtimes=_names(runtime),
+        input_spec=parse_input_spec(mean, std, colour),
+        layout=parse_layout(layout),
+    )
+    settings = HostRun(
+        threads=thread_numbers,
+        batches=batches,
+        plan=plan,
+        cores=cores,
+        profile=profile,
+        peak=peak,
+        pairs=_pairs(pairs),
+        cache=cache or default_cache(),
+        out=out,
+        commit=commit,
+    )
+    records = run_on_host(subjects, settings, progress=sys.stderr.isatty())
+    if json_output:
+        print_json({"records": [record.model_dump(mode="json") for record in records]})
+    else:
+        _print(records)
+        if out is not None:
+            print(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
+
+
+def schema() -> None:
+    """Print the JSON Schema of a record."""
+    from facekd.benchmarks.record import json_schema
+
+    print_json(json_schema())
+
+
+def _print(records: list[Any]) -> None:
+    from facekd.benchmarks.record import FLAGS
+    from facekd.benchmarks.table import NARROW, NARROW_WITH_ACCURACY, rows_of
+
+    columns = NARROW_WITH_ACCURACY if any(record.accuracy for record in records) else NARROW
+    device = records[0].device
+    print_table(f"{device.name}, {device.system}", columns, rows_of(records, columns), _limits(records))
+    for record in records:
+        if record.flags:
+            print(f"{record.model.name}, {record.setup.runtime}, {record.setup.threads}: {', '.join(record.flags)}")
+    for flag in sorted({flag for record in records for flag in record.flags}):
+        print(f"{flag}: {FLAGS[flag]}")
+
+
+def _limits(records: list[Any]) -> str:
+    overhead_ns = 1e6 * max(record.latency.clock_overhead_ms for record in records)
+    peaks = {
+        f"{record.rate.peak_gflops:.0f} GFLOP/s, threads {record.setup.threads}, {record.rate.peak_kernel}": None
+        for record in records
+        if record.rate is not None and record.rate.peak_gflops is not None
+    }
+    limit = f"; limit (this machine's matrix product): {'; '.join(peaks)}" if peaks else ""
+    return f"clock overhead of {overhead_ns:.0f} ns subtracted{limit}"
+
+
+def _plan(duration: str, runs: int, interval: float, repeats: int) -> Any:
+    seconds = parse_duration("--duration", duration)
+    if interval <= 0:
+        raise UsageError(f"--interval {interval}: give a share above 0, such as 0.05")
+    from facekd.benchmarks.harness import Plan
+
+    return Plan(duration_s=seconds, min_runs=runs, interval=interval, max_repeats=repeats)
+
+
+def parse_duration(option: str, text: str) -> float:
+    """Seconds of "500ms", "10s", "2m" or a bare number of seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", text.strip())
+    if found is None:
+        raise UsageError(f"{option} {text}: give a time such as 500ms, 10s or 2m")
+    return float(found[1]) * {"ms": 1e-3, "s": 1.0, "m": 60.0, None: 1.0}[found[2]]
+
+
+def _pairs(text: str | None) -> Any:
+    if text is None:
+        return None
+    from facekd.data.verification_set import load_verification_set
+
+    return load_verification_set(text)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise UsageError(f"{option} {text}: give whole numbers from 1, by comma, such as 1,2")
+    return numbers
+
+
+def _cores(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    import os
+
+    there = os.cpu_count() or 1
+    try:
+        cores = [int(part) for part in text.split(",")]
+    except ValueError:
+        cores = []
+    if not cores or min(cores) < 0 or max(cores) >= there:
+        raise UsageError(f"--pin {text}: give cores from 0 to {there - 1}, by comma")
+    return cores
+
+
+def _names(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
