@@ -40,7 +40,8 @@ def register(app: typer.Typer) -> None:
         settings = [*(overrides or [])]
         settings += [assign("teacher.bundle", teacher)] if teacher else []
         settings += [assign("data.source", data)] if data else []
-        if not load_recipe(recipe, settings).distillation:
+        loaded = load_recipe(recipe, settings)
+        if not loaded.distillation and loaded.head.init != "teacher":  # ProxylessKD inherits the classifier alone
             raise UsageError(
                 f"recipe {recipe} names no distillation method: add one (--set distillation.urfm={{}}), "
                 "or use `facekd train`"

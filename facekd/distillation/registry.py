@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from facekd.errors import UsageError
+from facekd.heads import MarginHead
 
 
 class TermSettings(BaseModel):
@@ -21,7 +22,10 @@ class TermSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Shapes:
-    """What a term must know of the two networks to build its own layers; teacher fields are None without tokens."""
+    """What a term must know of the two networks to build its own layers; teacher fields are None without tokens.
+
+    `identities` is the number of training identities, for terms that classify; 0 where nothing does.
+    """
 
     student_channels: int
     student_grid: tuple[int, int]
@@ -29,6 +33,7 @@ class Shapes:
     teacher_width: int | None
     teacher_grid: tuple[int, int] | None
     teacher_embedding: int
+    identities: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Views:
         teacher_embedding: raw embeddings [b, e_T] of the (prompted) teacher.
         labels: identities, int64 [b].
         teacher_head: the teacher's frozen neck, tokens [b, N_T, d] -> raw embeddings [b, e_T]; None without tokens.
+        student_classifier: the student's margin softmax; None if the recipe leaves it out (head.weight 0).
+        teacher_classifier: the teacher's, frozen; only for a term that says `needs_teacher_classifier`.
     """
 
     student_tokens: torch.Tensor | None
@@ -52,6 +59,8 @@ class Views:
     teacher_embedding: torch.Tensor
     labels: torch.Tensor
     teacher_head: Callable[[torch.Tensor], torch.Tensor] | None = None
+    student_classifier: MarginHead | None = None
+    teacher_classifier: MarginHead | None = None
 
 
 class Term(nn.Module):
@@ -59,9 +68,13 @@ class Term(nn.Module):
 
     Attributes:
         needs_tokens: the term reads feature maps, not embeddings alone.
+        needs_teacher_classifier: the term reads the teacher's class centres, which must be of the training identities.
+        needs_student_classifier: the term reads the student's own margin softmax, which must not be left out.
     """
 
     needs_tokens = False
+    needs_teacher_classifier = False
+    needs_student_classifier = False
     weights: Mapping[str, float]
 
     def forward(self, views: Views) -> dict[str, torch.Tensor]:
@@ -84,7 +97,25 @@ class TermEntry:
 
 _TERMS: dict[str, TermEntry] = {}
 # The modules that register terms, imported when a name is first looked up.
-_MODULES = ("embedding", "prompting", "similarity", "urfm")
+_MODULES = (
+    "adadistill",
+    "cckd",
+    "darkrank",
+    "ekd",
+    "embedding",
+    "embedding_l2",
+    "fitnet",
+    "gkd",
+    "kd",
+    "margindistillation",
+    "ofa",
+    "prompting",
+    "rkd",
+    "shrinkteanet",
+    "similarity",
+    "tripletdistill",
+    "urfm",
+)
 
 TermClass = TypeVar("TermClass", bound=type)
 

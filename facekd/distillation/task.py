@@ -68,7 +68,7 @@ class Task(nn.Module):
         head_weight: of its cross entropy.
         teacher: a `PromptedTeacher` (with 0 prompts: a plain frozen one), an `OnnxTeacher`, or None.
         teacher_input: the teacher's own normalisation: a student normalised otherwise still feeds it correctly.
-        teacher_head: the frozen head for `keep: head`.
+        teacher_head: the teacher's frozen head, for `keep: head` and for terms that read its classes.
         apt: settings, if prompts are learned.
         terms: the distillation losses by name.
         recipe: rates and decays of the parameter groups.
@@ -152,13 +152,23 @@ class Task(nn.Module):
         """(name, (weight, loss)) of every term and of the teacher's own loss."""
         x = self.teacher_input.normalise(images)
         if isinstance(self.teacher, OnnxTeacher):
-            views = Views(tokens, embedding, None, None, self.teacher(x), labels)
+            views = Views(tokens, embedding, None, None, self.teacher(x), labels, student_classifier=self.head)
         else:
             teacher = cast(PromptedTeacher, self.teacher)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._adapts):
                 seen = teacher(x)
             neck = teacher.teacher.forward_head
-            views = Views(tokens, embedding, seen.tokens, seen.prompts, seen.embedding, labels, neck)
+            views = Views(
+                tokens,
+                embedding,
+                seen.tokens,
+                seen.prompts,
+                seen.embedding,
+                labels,
+                neck,
+                student_classifier=self.head,
+                teacher_classifier=self.teacher_head,
+            )
             yield from self._keep(x, teacher, seen.embedding, labels)
         for name, module in self.terms.items():
             term = cast(Term, module)
@@ -194,7 +204,7 @@ class Task(nn.Module):
             ParameterGroup("norms", norms, settings.optimiser, settings.lr, 0.0, settings.momentum),
         ]
         prompts = list(self.teacher.prompts.parameters()) if isinstance(self.teacher, PromptedTeacher) else []
-        auxiliary = list(self.terms.parameters())
+        auxiliary = [p for p in self.terms.parameters() if p.requires_grad]
         rate, decay = settings.auxiliary_lr, settings.auxiliary_weight_decay
         # Prompts are positions to be found, not weights to be kept small.
         groups.append(ParameterGroup("prompts", prompts, "adamw", rate, 0.0, 0.0))
@@ -256,6 +266,11 @@ def build_task(recipe: Recipe, source: Source) -> Task:
     teacher: PromptedTeacher | OnnxTeacher | None = None
     bundle: Bundle | None = None
     teacher_input = origin = None
+    inherits = recipe.head.init == "teacher" and recipe.head.weight > 0
+    if recipe.teacher is not None and not settings and inherits:
+        # Only its class centres are inherited (ProxylessKD): nothing of the teacher runs.
+        bundle = _bundle_with_head(Path(recipe.teacher.bundle))
+        origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
     if recipe.teacher is not None and settings:
         path = Path(recipe.teacher.bundle)
         if path.suffix == ".onnx":
@@ -277,6 +292,16 @@ def build_task(recipe: Recipe, source: Source) -> Task:
 
     head = _student_head(recipe, source, student, bundle)
     keeps = apt is not None and apt.prompts > 0 and apt.keep == "head" and apt.keep_weight > 0
+    readers = [name for name in settings if getattr(find_term(name).build, "needs_teacher_classifier", False)]
+    if readers and bundle is None:
+        raise UsageError(f"{readers[0]} reads the teacher's classes: give a teacher bundle with its head")
+    teacher_head = None
+    if bundle is not None and (keeps or readers):
+        teacher_head = _teacher_head(bundle, source, why="apt.keep = head" if keeps else readers[0])
+    terms = _build_terms(settings, student, teacher, identities=source.num_identities)
+    for name, term in terms.items():
+        if term.needs_student_classifier and head is None:
+            raise UsageError(f"{name} compares the student's own classes: head.weight must be above 0")
     return Task(
         student=student,
         student_input=student_input,
@@ -285,9 +310,9 @@ def build_task(recipe: Recipe, source: Source) -> Task:
         recipe=recipe,
         teacher=teacher,
         teacher_input=teacher_input,
-        teacher_head=_teacher_head(bundle, source) if keeps and bundle is not None else None,
+        teacher_head=teacher_head,
         apt=apt,
-        terms=_build_terms(settings, student, teacher),
+        terms=terms,
         origin=origin,
     )
 
@@ -313,9 +338,15 @@ def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bu
     return head.requires_grad_(not recipe.head.freeze)
 
 
-def _teacher_head(bundle: Bundle, source: Source) -> MarginHead:
+def _bundle_with_head(path: Path) -> Bundle:
+    if path.suffix == ".onnx":
+        raise UsageError(f"head.init = teacher needs a teacher bundle with its head, {path} is an ONNX file")
+    return load_teacher(path)
+
+
+def _teacher_head(bundle: Bundle, source: Source, *, why: str) -> MarginHead:
     """The teacher's own head with its frozen centres."""
-    centres = _matching_centres(bundle, source, why="apt.keep = head")
+    centres = _matching_centres(bundle, source, why=why)
     card = bundle.card.head
     assert card is not None  # _matching_centres has checked it
     head = create_head(card.name, embedding_width=centres.shape[1], num_identities=centres.shape[0], **card.arguments)
@@ -326,7 +357,11 @@ def _teacher_head(bundle: Bundle, source: Source) -> MarginHead:
 
 def _matching_centres(bundle: Bundle, source: Source, *, why: str) -> torch.Tensor:
     """The teacher's centres [n, e], if they are of these identities in this order."""
-    other = "use apt.keep = embedding, which needs no head" if "apt" in why else "use head.init = random"
+    instead = {
+        "apt.keep = head": "use apt.keep = embedding, which needs no head",
+        "head.init = teacher": "use head.init = random",
+    }
+    other = instead.get(why, "use a term that follows embeddings, such as embedding")
     if bundle.head_centres is None or bundle.card.head is None:
         raise UsageError(f"{why}: teacher {bundle.path} carries no head; {other}")
     labels = bundle.card.head.labels
@@ -339,7 +374,9 @@ def _matching_centres(bundle: Bundle, source: Source, *, why: str) -> torch.Tens
     return bundle.head_centres
 
 
-def _build_terms(settings: dict[str, Any], student: nn.Module, teacher: nn.Module | None) -> dict[str, Term]:
+def _build_terms(
+    settings: dict[str, Any], student: nn.Module, teacher: nn.Module | None, *, identities: int
+) -> dict[str, Term]:
     entries = {name: find_term(name) for name in settings}
     building = {name: entry.build for name, entry in entries.items() if entry.build is not None}
     if not building or teacher is None:
@@ -352,6 +389,7 @@ def _build_terms(settings: dict[str, Any], student: nn.Module, teacher: nn.Modul
         teacher_width=body.token_width if body is not None else None,
         teacher_grid=body.grid if body is not None else None,
         teacher_embedding=body.embedding_width if body is not None else cast(OnnxTeacher, teacher).embedding_width,
+        identities=identities,
     )
     terms = {name: build(settings[name], shapes) for name, build in building.items()}
     for name, term in terms.items():

@@ -1,0 +1,63 @@
+"""What several terms share: unit embeddings in full precision, class logits, pairs of a batch."""
+
+import torch
+from torch.nn import functional
+
+from facekd.distillation.registry import Shapes, Views
+from facekd.errors import UsageError
+from facekd.heads import MarginHead
+
+
+def full_precision(x: torch.Tensor) -> torch.autocast:
+    """A context without autocast: differences of cosines drown in bfloat16, whose step near 1 is 0.004."""
+    return torch.autocast(device_type=x.device.type, enabled=False)
+
+
+def units(views: Views) -> tuple[torch.Tensor, torch.Tensor]:
+    """(student [b, e], teacher [b, e_T]) embeddings of length 1, float32; the teacher's detached."""
+    return (
+        functional.normalize(views.student_embedding.float()),
+        functional.normalize(views.teacher_embedding.detach().float()),
+    )
+
+
+def class_logits(classifier: MarginHead, embeddings: torch.Tensor) -> torch.Tensor:
+    """Raw embeddings [b, e] -> scale x cosine to every class centre [b, n], float32, without the margin.
+
+    A margin belongs to the training loss; what a classifier believes of an image are its logits without one.
+    """
+    return classifier.scale * classifier.cosines(embeddings)
+
+
+def teacher_logits(term: str, views: Views) -> torch.Tensor:
+    """The teacher's logits [b, n] through its own frozen classifier, detached."""
+    if views.teacher_classifier is None:
+        raise UsageError(f"{term} reads the teacher's classes: give a teacher bundle with its head")
+    return class_logits(views.teacher_classifier, views.teacher_embedding.detach()).detach()
+
+
+def student_logits(term: str, views: Views) -> torch.Tensor:
+    """The student's logits [b, n] through its own classifier."""
+    if views.student_classifier is None:
+        raise UsageError(f"{term} compares the student's own classes: head.weight must be above 0")
+    return class_logits(views.student_classifier, views.student_embedding)
+
+
+def same_identity(labels: torch.Tensor) -> torch.Tensor:
+    """Labels [b] -> bool [b, b]: different images of one identity; the diagonal is False."""
+    same = labels[:, None] == labels[None, :]
+    return same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+
+
+def nothing(views: Views) -> torch.Tensor:
+    """A zero that still hangs on the student, for a batch without what the term compares."""
+    return views.student_embedding.float().sum() * 0
+
+
+def check_widths(term: str, shapes: Shapes) -> None:
+    """Raises UsageError unless both embeddings have one width, without which no angle between them is defined."""
+    if shapes.student_embedding != shapes.teacher_embedding:
+        raise UsageError(
+            f"{term}: the student's embedding is {shapes.student_embedding} wide, the teacher's "
+            f"{shapes.teacher_embedding}; set model.arguments.embedding_width={shapes.teacher_embedding}"
+        )
