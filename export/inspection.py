@@ -9,7 +9,7 @@ def describe(manifest: Manifest) -> list[tuple[str, Rows]]:
     """Titled tables of (what, value): the artefact, its verification, its quantisation if there is one, its files."""
     spec = manifest.input
     batch = "any" if spec.batch is None else str(spec.batch)
-    mean, std = ("/".join(f"{v:g}" for v in values) for values in (spec.spec.mean, spec.spec.std))
+    mean, std = _values(spec.spec.mean), _values(spec.spec.std)
     where = "in the file" if spec.preprocess == "in" else "by the caller"
     general: Rows = [
         ("bundle", f"{manifest.bundle.name} ({manifest.bundle.architecture}, sha256 {manifest.bundle.sha256[:12]}...)"),
@@ -28,7 +28,7 @@ def describe(manifest: Manifest) -> list[tuple[str, Rows]]:
     if manifest.prelu_form is not None:
         general.append(("PReLU written as", manifest.prelu_form))
     for provider, verdict in manifest.usability.items():
-        nodes = f"{verdict['supported']} of {verdict['nodes']} nodes in {verdict['partitions']} partitions"
+        nodes = f"{verdict['supported']} of {verdict['nodes']} nodes, partitions: {verdict['partitions']}"
         general.append((f"mobile usability, {provider}", f"{verdict['verdict']}: {nodes}"))
     general += [(key.replace("_", " "), str(value)) for key, value in manifest.details.items()]
     general += [(f"threshold at FAR {t['far']:g}", f"cos {t['threshold_cos']:.4f}") for t in manifest.thresholds]
@@ -80,3 +80,8 @@ def _quantised(manifest: Manifest) -> Rows:
         (f"loss of {layer.name} alone", f"{layer.loss:.2e}{' (float)' if layer.kept_float else ''}")
         for layer in quantisation.layers[:10]
     ]
+
+
+def _values(channels: tuple[float, ...]) -> str:
+    """One number where all channels have the same, else one for each."""
+    return "/".join(f"{value:g}" for value in (channels if len(set(channels)) > 1 else channels[:1]))
