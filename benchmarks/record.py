@@ -227,7 +227,7 @@ class Record(_Strict):
         cosine_to_golden: cosine of this device's embedding of the golden crop to the exporting machine's.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     id: str
     run: str
     created: str

@@ -1,7 +1,7 @@
 """ExecuTorch with XNNPACK, through its Python binding."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class ExecuTorch(Runtime):
 
 
 class _ExecuTorchSession(Session):
-    provider: ClassVar[str] = "XNNPACK"
+    provider = "XNNPACK"
 
     def __init__(self, path: Path, program: Any, method: Any) -> None:
         self._path = path

@@ -1,7 +1,7 @@
 """LiteRT with XNNPACK, and what XNNPACK takes of a file."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class LiteRt(Runtime):
 
 
 class _LiteSession(Session):
-    provider: ClassVar[str] = "XNNPACK"
+    provider = "XNNPACK"
 
     def __init__(self, path: Path, interpreter: Any) -> None:
         self._path = path

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class OnnxRuntime(Runtime):
 
 
 class _OnnxSession(Session):
-    provider: ClassVar[str] = "CPU"
+    provider = "CPU"
 
     def __init__(self, path: Path, session: Any) -> None:
         self._path = path

@@ -1,7 +1,7 @@
 """A bundle in PyTorch itself, eager: what the artefacts come from."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Torch(Runtime):
 
 
 class _TorchSession(Session):
-    provider: ClassVar[str] = "CPU eager"
+    provider = "CPU eager"
 
     def __init__(self, model: Any) -> None:
         self._model = model

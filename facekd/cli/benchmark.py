@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +52,7 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     benchmark.command("run", help="Measure models; the word run may be left out.")(run)
+    benchmark.command("compare")(compare)
     benchmark.command("schema")(schema)
     app.add_typer(benchmark, name="benchmark")
 
@@ -111,6 +114,72 @@ def run(
         _print(records)
         if out is not None:
             print(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Artefact, bundle, .onnx or .tflite.")],
+    b: Annotated[Path, typer.Argument(help="The other.")],
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Number of threads of both.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size of both.")] = 1,
+    interval: Annotated[float, typer.Option("--interval", help="Stop when the ratio is known to this share.")] = 0.03,
+    duration: Annotated[str, typer.Option("--duration", help="At most: 500ms, 60s, 2m.")] = "60s",
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds at least.")] = 12,
+    pin: Pin = None,
+    mean: Mean = None,
+    std: Std = None,
+    colour: Colour = None,
+    layout: Layout = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File of JSON lines that the result is added to.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Run two models in turn, A B A B, and say which is faster by how much, with an interval."""
+    seconds = parse_duration("--duration", duration)
+    cores = _cores(pin)
+    from facekd.benchmarks.compare import ComparePlan
+    from facekd.benchmarks.compare import compare as compare_subjects
+    from facekd.benchmarks.subject import find_subjects
+
+    spec, its_layout = parse_input_spec(mean, std, colour), parse_layout(layout)
+    both = []
+    for path in (a, b):
+        found = find_subjects([path], input_spec=spec, layout=its_layout)
+        if len(found) != 1:
+            raise UsageError(f"{path} holds {len(found)} models: compare takes one on each side")
+        both.append(found[0])
+    plan = ComparePlan(interval=interval, duration_s=seconds, min_rounds=rounds, max_rounds=max(200, rounds))
+    with _rounds_bar(plan.interval) as tell:
+        result = compare_subjects(both[0], both[1], threads=threads, batch=batch, cores=cores, plan=plan, progress=tell)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("a", encoding="utf-8") as file:
+            file.write(result.model_dump_json() + "\n")
+    if json_output:
+        print_json(result.model_dump(mode="json"))
+        return
+    rows = [
+        [f"A  {result.a.name}", result.a_runtime, f"{result.a_ms:.3f}", f"{result.a_cpu_ms:.3f}"],
+        [f"B  {result.b.name}", result.b_runtime, f"{result.b_ms:.3f}", f"{result.b_cpu_ms:.3f}"],
+        ["B / A", "", f"{result.wall.ratio:.3f}", f"{result.cpu.ratio:.3f}"],
+        ["95 % interval", "", *(f"{r.low:.3f} to {r.high:.3f}" for r in (result.wall, result.cpu))],
+    ]
+    title = f"{result.rounds} rounds A B, threads {threads}, batch {batch}"
+    print_table(title, ["model", "runtime", "ms", "processor ms"], rows, result.verdict)
+    if not result.reached:
+        print(f"the interval is wider than the {100 * interval:g} % asked for: give a longer --duration")
+
+
+@contextmanager
+def _rounds_bar(wanted: float) -> Iterator[Callable[[int, float], None]]:
+    """A line on stderr that tells rounds and how far the interval still is from the wanted one."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("warm-up")
+        yield lambda rounds, width: bar.update(
+            task, description=f"round {rounds}, interval {100 * width:.1f} %, until {100 * wanted:g} %"
+        )
 
 
 def schema() -> None:
