@@ -144,6 +144,31 @@ def run_matrix(
     return done
 
 
+def finished_cells(folders: Sequence[Path]) -> dict[str, list[Cell]]:
+    """Cells of artefacts that were exported before, by the name of their bundle, ordered as an export would make them.
+
+    Raises:
+        UsageError: a folder is no artefact, or two bundles have the same name.
+        FacekdError: an artefact was changed since it was exported.
+    """
+    found: dict[str, list[Cell]] = {}
+    hashes: dict[str, str] = {}
+    for folder in folders:
+        manifest = read_manifest(folder)
+        verify_files(folder, manifest)
+        if hashes.setdefault(manifest.name, manifest.bundle.sha256) != manifest.bundle.sha256:
+            raise UsageError(
+                f"{folder} is of another bundle {manifest.name!r} (sha256 {manifest.bundle.sha256[:12]}... beside "
+                f"{hashes[manifest.name][:12]}...): tabulate them apart"
+            )
+        cell = Cell(target=manifest.target, precision=manifest.precision, folder=folder, manifest=manifest)
+        found.setdefault(manifest.name, []).append(cell)
+    order = list_targets()
+    for cells in found.values():
+        cells.sort(key=lambda cell: (order.index(cell.target), PRECISIONS.index(cell.precision)))
+    return found
+
+
 def failed(cells: Sequence[Cell]) -> list[Cell]:
     """Cells that were to be made and were not."""
     return [cell for cell in cells if cell.offered and cell.manifest is None]

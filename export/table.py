@@ -69,7 +69,8 @@ def caption(manifests: Sequence[Manifest]) -> str:
     if not manifests:
         return ""
     first = manifests[0]
-    text = f"parity on {first.parity.source}"
+    sources = dict.fromkeys(manifest.parity.source for manifest in manifests)
+    text = f"parity on {' or '.join(sources)}"
     if first.accuracy:
         text += f"; accuracy on {first.accuracy.dataset}, {first.accuracy.pairs} pairs"
     if any(manifest.latency for manifest in manifests):

@@ -1,4 +1,4 @@
-"""`facekd export`: a bundle to the formats of phones, verified; inspect and check what was exported."""
+"""`facekd export`: a bundle to the formats of phones, verified; inspect, check, tabulate what was exported."""
 
 import shlex
 import sys
@@ -32,13 +32,14 @@ def register(app: typer.Typer) -> None:
     """Adds the verb to `app`."""
     export = typer.Typer(
         cls=_ConvertByDefault,
-        help="Export a bundle (facekd export BUNDLE --target ... --out DIR), inspect or check an exported artefact.",
+        help="Export a bundle (facekd export BUNDLE --target ... --out DIR); inspect, check, tabulate artefacts.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     export.command("convert", help="Export a bundle; the word convert may be left out.")(convert)
     export.command("inspect")(inspect)
     export.command("check")(check)
+    export.command("table")(table)
     app.add_typer(export, name="export")
 
 
@@ -190,6 +191,28 @@ def check(
             ("max difference to the bundle", f"{report.max_abs_difference:.1e}"),
         ]
     print_table(f"{artefact}: passed", ["what", "value"], rows)
+
+
+def table(
+    artefacts: Annotated[list[Path], typer.Argument(help="Artefact folders, of one bundle or of several.")],
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Markdown file whose section for each bundle gets its table.")
+    ] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """One table of artefacts that were exported at different times; their hashes are compared first."""
+    from facekd.export.matrix import finished_cells
+    from facekd.export.table import caption, print_cells, summary, write_results
+
+    sections = finished_cells(artefacts)
+    for name, cells in sections.items():
+        if results is not None:
+            write_results(results, name, cells, command=shlex.join(["facekd", *sys.argv[1:]]))
+        if not json_output:
+            print_cells(f"Export of {name}", cells)
+            print(caption([cell.manifest for cell in cells if cell.manifest is not None]))
+    if json_output:
+        print_json({"sections": {name: [summary(cell) for cell in cells] for name, cells in sections.items()}})
 
 
 def _names(text: str) -> tuple[str, ...]:

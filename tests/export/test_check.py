@@ -156,6 +156,18 @@ def test_resume_keeps_what_is_finished_and_refuses_what_is_something_else(
     assert "model.onnx was changed" in str(run(app, *arguments).exception)
 
 
+def test_table_of_artefacts_made_at_different_times(app: typer.Typer, artefact: Path, tmp_path: Path) -> None:
+    other, results = Path(shutil.copytree(artefact, tmp_path / "other")), tmp_path / "docs" / "results.md"
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"precision": "fp16"}))
+    found = json.loads(run(app, "table", other, artefact, "--results", results, "--json").stdout)["sections"]
+    assert [cell["precision"] for cell in found["small-prelu"]] == ["fp32", "fp16"]
+    assert "| onnx | fp16 |" in results.read_text()
+    manifest["bundle"]["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert "another bundle 'small-prelu'" in str(run(app, "table", other, artefact).exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
