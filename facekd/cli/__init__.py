@@ -39,6 +39,7 @@ def _register() -> None:
     """Attaches every verb. Each module defines `register(app)`."""
     from facekd.cli import (
         benchmark,
+        compare,
         data,
         distill,
         embed,
@@ -51,7 +52,7 @@ def _register() -> None:
         verify,
     )
 
-    for module in (quickstart, data, train, distill, evaluate, embed, verify, models, info, export, benchmark):
+    for module in (quickstart, data, train, distill, compare, evaluate, embed, verify, models, info, export, benchmark):
         module.register(app)
 
 

@@ -1,0 +1,93 @@
+"""`facekd compare`: methods x students x seeds on equal terms."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekd.cli.output import JsonFlag
+from facekd.cli.train import SetOption
+from facekd.errors import FacekdError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def compare(
+        grid: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped grid.")],
+        out: Annotated[
+            Path | None, typer.Option("--out", help="Folder of the comparison; an unfinished one goes on.")
+        ] = None,
+        teacher: Annotated[
+            str | None, typer.Option("--teacher", help="Teacher bundle, or .onnx, instead of the grid's.")
+        ] = None,
+        overrides: SetOption = None,
+        plan: Annotated[bool, typer.Option("--plan", help="Only list the cells and their recipes' hashes.")] = False,
+        json_output: JsonFlag = False,
+    ) -> None:
+        """Compare methods over students and seeds; killed, the same command goes on."""
+        if plan:
+            _show_plan(grid, overrides or [], teacher, json_output=json_output)
+            return
+        if out is None:
+            raise UsageError("give --out DIR for the comparison, or --plan to only list its cells")
+        import shlex
+        import sys
+
+        from facekd.cli.output import print_json, print_table
+        from facekd.comparison.compare import compare as run
+        from facekd.comparison.report import table_rows
+
+        done = run(
+            grid,
+            out=out,
+            overrides=overrides or [],
+            teacher=teacher,
+            resume_command=shlex.join(["facekd", *sys.argv[1:]]),
+        )
+        if json_output:
+            print_json({**done.to_dict(), "out": out})
+        else:
+            for on in done.sets:
+                columns, rows = table_rows(done, on)
+                files = f"report {out / 'compare.md'}\ncells  {out / 'compare.csv'}"
+                files += f"\nplot   {out / 'compare.png'}" if (out / "compare.png").is_file() else ""
+                print_table(f"{done.grid.name} on {on}, {done.grid.budget.describe()} a run", columns, rows, files)
+        if done.failures:
+            first = done.failures[0]
+            raise FacekdError(
+                f"{len(done.failures)} of {len(done.cells)} cells failed, the first ({first.cell}): {first.reason}. "
+                "The same command tries them again"
+            )
+
+
+def _show_plan(grid: str, overrides: list[str], teacher: str | None, *, json_output: bool) -> None:
+    from facekd.cli.output import print_json, print_table
+    from facekd.comparison.compare import planned_cells
+
+    cells, budget = planned_cells(grid, overrides=overrides, teacher=teacher)
+    if json_output:
+        print_json(
+            {
+                "budget": budget,
+                "cells": [
+                    {
+                        "method": cell.method,
+                        "student": cell.student,
+                        "seed": cell.seed,
+                        "recipe_hash": None if budget.endswith("minutes") else cell.recipe.hash(),
+                        "recipe": cell.recipe,
+                    }
+                    for cell in cells
+                ],
+            }
+        )
+        return
+    rows = []
+    for cell in cells:
+        terms = ", ".join(next(iter(term)) for term in cell.recipe.distillation)
+        # Steps that are still to be measured will be part of the recipe.
+        digest = "" if budget.endswith("minutes") else cell.recipe.hash()[:12]
+        rows.append((cell.method, cell.student, cell.seed, terms, digest))
+    print_table(f"{len(cells)} cells, {budget} each", ("method", "student", "seed", "terms", "recipe"), rows)

@@ -1,0 +1,185 @@
+"""What a comparison writes: compare.md for people, compare.csv with a line for each cell and set, compare.png."""
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facekd.comparison.figures import CellFigures, MethodFigures, gap_share, summarise, undistilled_accuracy
+from facekd.comparison.grid import Cell, Grid
+from facekd.comparison.runner import Failure
+
+_CSV = (
+    "method",
+    "student",
+    "seed",
+    "set",
+    "accuracy",
+    "auc",
+    "tar_at_far",
+    "share_of_gap_closed",
+    "steps",
+    "images",
+    "ms_per_image",
+    "recipe_hash",
+    "finished",
+    "machine",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A grid as far as it has come.
+
+    Attributes:
+        grid: what is compared.
+        cells: all of them.
+        finished: their figures, in the order of `cells`.
+        failures: those that failed in this session.
+        sets: what they report on, as the recipe names them; the first is the one that orders the methods.
+        teacher_accuracy: the teacher's, by set; empty without a teacher.
+    """
+
+    grid: Grid
+    cells: list[Cell]
+    finished: list[CellFigures]
+    failures: list[Failure]
+    sets: list[str]
+    teacher_accuracy: dict[str, float]
+
+    def summary(self, on: str) -> list[MethodFigures]:
+        """Each method on each student over its finished seeds, the best first within a student."""
+        teacher = self.teacher_accuracy.get(on)
+        found = summarise(self.finished, on=on, baseline=self.grid.baseline, teacher_accuracy=teacher)
+        students = list(dict.fromkeys(cell.student for cell in self.cells))
+        return sorted(found, key=lambda one: (students.index(one.student), -one.accuracy_mean))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types for JSON."""
+        return {
+            "grid": self.grid.name,
+            "budget": self.grid.budget.describe(),
+            "cells": len(self.cells),
+            "finished": len(self.finished),
+            "teacher_accuracy": self.teacher_accuracy,
+            "methods": {name: [one.to_dict() for one in self.summary(name)] for name in self.sets},
+            "figures": [one.to_dict() for one in self.finished],
+            "failures": [{"cell": str(one.cell), "reason": one.reason} for one in self.failures],
+        }
+
+
+def write_report(comparison: Comparison, out: Path) -> dict[str, Path]:
+    """Writes compare.md and compare.csv, and compare.png where matplotlib is installed; returns what there is."""
+    files = {"markdown": out / "compare.md", "csv": out / "compare.csv"}
+    _write(files["csv"], _csv(comparison).encode())
+    if comparison.finished and _can_plot():
+        from facekd.comparison.plot import draw
+
+        files["plot"] = out / "compare.png"
+        _write(files["plot"], draw(comparison))
+    _write(files["markdown"], _markdown(comparison, plot="plot" in files).encode())
+    return files
+
+
+def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows) of the table on one set, as text."""
+    columns = ["method", "student", "seeds", "accuracy", "std", "AUC", "gap closed", "std", "ms/image", "images"]
+    rows = []
+    for one in comparison.summary(on):
+        rows.append(
+            [
+                one.method,
+                one.student,
+                str(len(one.seeds)),
+                f"{one.accuracy_mean:.2%}",
+                "" if one.accuracy_std is None else f"{one.accuracy_std:.2%}",
+                f"{one.auc_mean:.4f}",
+                "" if one.gap_mean is None else f"{one.gap_mean:.0%}",
+                "" if one.gap_std is None else f"{one.gap_std:.0%}",
+                f"{one.ms_per_image:.1f}",
+                f"{one.images:,.0f}",
+            ]
+        )
+    if on in comparison.teacher_accuracy:
+        rows.append(["the teacher", "", "", f"{comparison.teacher_accuracy[on]:.2%}", "", "", "100%", "", "", ""])
+    return columns, rows
+
+
+def _markdown(comparison: Comparison, *, plot: bool) -> str:
+    grid = comparison.grid
+    state = f"{len(comparison.finished)} of {len(comparison.cells)} cells finished"
+    seeds = ", ".join(map(str, grid.seeds))
+    lines = [f"# {grid.name}", "", f"Budget of each cell: {grid.budget.describe()}. Seeds: {seeds}. {state}.", ""]
+    for machine in sorted({one.machine for one in comparison.finished}):
+        lines.append(f"Ran on: {machine}.")
+    if comparison.finished:
+        dates = sorted(one.finished[:10] for one in comparison.finished)
+        lines += [f"Finished: {dates[0]}" + (f" to {dates[-1]}." if dates[-1] != dates[0] else "."), ""]
+    for on in comparison.sets:
+        lines += [f"## {Path(on).name if Path(on).exists() else on}", "", *_markdown_table(comparison, on), ""]
+    lines += [
+        "Accuracy: mean over seeds of the 10-fold verification accuracy; std over seeds (n - 1). Gap closed: share of "
+        "the errors between the undistilled student and the teacher that the method removes, "
+        "(E_undistilled - E) / (E_undistilled - E_teacher). ms/image: wall time of training an image, evaluation not "
+        "counted.",
+        "",
+    ]
+    if plot:
+        lines += [f"![accuracy of each method]({'compare.png'})", ""]
+    lines += ["## Cells", "", "| method | student | seed | accuracy | steps | ms/image | recipe |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    by_place = {(one.method, one.student, one.seed): one for one in comparison.finished}
+    failed = {str(one.cell): one.reason for one in comparison.failures}
+    for cell in comparison.cells:
+        head = f"| {cell.method} | {cell.student} | {cell.seed} "
+        done = by_place.get((cell.method, cell.student, cell.seed))
+        if done is not None:
+            figures = f"{done.accuracy[comparison.sets[0]]:.2%} | {done.steps} | {done.ms_per_image:.1f}"
+            lines.append(f"{head}| {figures} | `{done.recipe_hash[:12]}` |")
+        else:
+            why = f"failed: {failed[str(cell)]}" if str(cell) in failed else "not run"
+            lines.append(f"{head}| {why.replace('|', '/')} | | | |")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(comparison: Comparison, on: str) -> list[str]:
+    columns, rows = table_rows(comparison, on)
+    return [
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _csv(comparison: Comparison) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _CSV, lineterminator="\n")
+    writer.writeheader()
+    for on in comparison.sets:
+        for one in comparison.finished:
+            start = undistilled_accuracy(
+                comparison.finished, student=one.student, on=on, baseline=comparison.grid.baseline
+            )
+            share = gap_share(one.accuracy[on], undistilled=start, teacher=comparison.teacher_accuracy.get(on))
+            tars = " ".join(f"{far}:{tar:.6f}" for far, tar in one.tar_at_far[on].items())
+            figures = {**one.to_dict(), "set": on, "accuracy": one.accuracy[on], "auc": one.auc[on]}
+            figures |= {"tar_at_far": tars, "share_of_gap_closed": "" if share is None else f"{share:.6f}"}
+            writer.writerow(figures)
+    return text.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _can_plot() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None

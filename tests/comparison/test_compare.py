@@ -1,0 +1,234 @@
+"""The comparison for real: a small grid on drawn faces, killed with SIGKILL twice, against one that was not."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from facekd.cli import main
+from facekd.comparison.compare import compare
+from facekd.errors import UsageError
+from facekd.models.bundle import load_bundle
+from facekd.training.log import Reporter
+
+HERE = Path(__file__).parent
+FACES = "synthetic:identities=6,images=6"
+PAIRS = "synthetic:identities=8,pairs=40"
+STUDENT = {
+    "name": "mobilefacenet",
+    "arguments": {
+        "scale": 0.25,
+        "mid_multiplier": 0.125,
+        "blocks": [1, 1, 1, 1],
+        "feature_channels": 16,
+        "embedding_width": 16,
+    },
+}
+TEACHER = {
+    "name": "tiny-teacher",
+    "role": "teacher",
+    "data": {"source": FACES, "workers": 0},
+    "model": {
+        "name": "swin_teacher",
+        "arguments": {
+            "patch_size": 8,
+            "embed_dim": 16,
+            "depths": [1, 1],
+            "num_heads": [1, 2],
+            "embedding_width": 16,
+        },
+    },
+    "training": {"max_steps": 4, "batch_size": 6, "precision": "fp32", "channels_last": False},
+}
+BASE = {
+    "name": "tiny-student",
+    "data": {"source": FACES, "workers": 0},
+    "model": STUDENT,
+    "training": {
+        "batch_size": 6,
+        "precision": "fp32",
+        "channels_last": False,
+        "device": "cpu",
+        "threads": 1,
+        "checkpoint_every": 1,
+        "log_every": 1,
+    },
+    "evaluation": {"report": [PAIRS]},
+}
+GRID = {
+    "name": "tiny",
+    "base": "base.yaml",
+    "teacher": {"recipe": "", "set": ["training.threads=1"]},
+    "budget": {"steps": 4},
+    "seeds": [0, 1],
+    "baseline": "undistilled",
+    "methods": {
+        "undistilled": {},
+        "adadistill": {"head": {"weight": 0}, "distillation": [{"adadistill": {}}]},
+    },
+}
+
+
+def write_grid(folder: Path, **changes: Any) -> Path:
+    """The grid with its base and teacher recipe in `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "base.yaml").write_text(yaml.safe_dump(BASE, sort_keys=False), encoding="utf-8")
+    (folder / "teacher.yaml").write_text(yaml.safe_dump(TEACHER, sort_keys=False), encoding="utf-8")
+    content = json.loads(json.dumps(GRID | changes))
+    if isinstance(content["teacher"], dict):
+        content["teacher"]["recipe"] = str(folder / "teacher.yaml")
+    path = folder / "grid.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(grid, folder of its uninterrupted comparison)."""
+    grid = write_grid(tmp_path_factory.mktemp("grid"))
+    out = tmp_path_factory.mktemp("whole") / "out"
+    compare(grid, out=out, reporter=Reporter(quiet=True))
+    return grid, out
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "compare.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_report_is_what_the_bundles_say(whole: tuple[Path, Path]) -> None:
+    _, out = whole
+    rows = rows_of(out)
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        ("undistilled", "0"),
+        ("adadistill", "0"),
+        ("undistilled", "1"),
+        ("adadistill", "1"),
+    ]
+    teacher = json.loads((out / "teacher.json").read_text())["accuracy"][PAIRS]
+    undistilled = np.mean([float(row["accuracy"]) for row in rows if row["method"] == "undistilled"])
+    for row in rows:
+        card = load_bundle(out / "cells" / row["method"] / "mobilefacenet" / f"seed-{row['seed']}" / "bundle").card
+        (accuracy,) = (metric for metric in card.metrics if metric.name == "accuracy")
+        assert float(row["accuracy"]) == pytest.approx(accuracy.value, abs=1e-9)
+        assert int(row["steps"]) == 4 and int(row["images"]) == 24 and float(row["ms_per_image"]) > 0
+        assert (card.teacher is None) == (row["method"] == "undistilled")
+        if teacher > undistilled:
+            share = (float(row["accuracy"]) - undistilled) / (teacher - undistilled)
+            assert float(row["share_of_gap_closed"]) == pytest.approx(share, abs=1e-5)
+    assert len({row["recipe_hash"] for row in rows}) == 4
+    markdown = (out / "compare.md").read_text(encoding="utf-8")
+    assert "Budget of each cell: 4 steps" in markdown and "4 of 4 cells finished" in markdown
+    means = {name: np.mean([float(r["accuracy"]) for r in rows if r["method"] == name]) for name in GRID["methods"]}
+    stds = {
+        name: np.std([float(r["accuracy"]) for r in rows if r["method"] == name], ddof=1) for name in GRID["methods"]
+    }
+    for name, mean in means.items():
+        assert f"| {name} | mobilefacenet | 2 | {mean:.2%} | {stds[name]:.2%} |" in markdown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+def test_killed_twice_it_goes_on_and_ends_in_the_same_figures(tmp_path: Path, whole: tuple[Path, Path]) -> None:
+    grid, uninterrupted = whole
+    out = tmp_path / "out"
+    command = [sys.executable, str(HERE / "compare_until_done.py"), str(grid), str(out), "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kills = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [len(kill["finished"]) for kill in kills] == [1, 2]
+    measured = {"ms_per_image", "finished"}
+    for one, other in zip(rows_of(out), rows_of(uninterrupted), strict=True):
+        assert {k: v for k, v in one.items() if k not in measured} == {
+            k: v for k, v in other.items() if k not in measured
+        }
+    # A finished cell was left alone: its log ends before the next attempt's first line, and has each step once.
+    for place in kills[0]["finished"]:
+        stamp = (out / place / "cell.json").stat().st_mtime_ns
+        assert stamp < (out / kills[0]["cut"] / "cell.json").stat().st_mtime_ns
+        assert (out / place / "bundle" / "model.safetensors").stat().st_mtime_ns <= stamp
+    # The one that was cut went on: its steps are all there, each once.
+    steps = [json.loads(line) for line in (out / kills[0]["cut"] / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if line["kind"] == "step"] == [1, 2, 3, 4]
+
+
+def test_a_finished_comparison_runs_nothing_again(
+    whole: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid, out = whole
+    before = rows_of(out)
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("a finished cell was run again")
+
+    monkeypatch.setattr("facekd.comparison.runner.run_recipe", refuse)
+    monkeypatch.setattr("facekd.comparison.runner.evaluate_verification", refuse)
+    monkeypatch.setattr(sys, "argv", ["facekd", "compare", str(grid), "--out", str(out), "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code in (0, None)
+    told = json.loads(capfd.readouterr().out)
+    assert told["finished"] == told["cells"] == 4
+    assert rows_of(out) == before
+
+
+def test_another_budget_needs_another_folder(tmp_path: Path, whole: tuple[Path, Path]) -> None:
+    _, out = whole
+    changed = write_grid(tmp_path / "changed", budget={"steps": 5}, teacher=str(out / "teacher" / "bundle"))
+    with pytest.raises(UsageError, match=r"is finished, of another recipe: .*training.max_steps was 4, is now 5"):
+        compare(changed, out=out, reporter=Reporter(quiet=True))
+
+
+def test_a_cell_that_fails_is_told_and_the_others_run(
+    tmp_path: Path, whole: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diverging = {"head": {"weight": 1}, "optimisation": {"lr": 1e30, "clip_norm": None}}
+    grid = write_grid(
+        tmp_path / "failing",
+        methods={"diverging": diverging, "undistilled": {}},
+        seeds=[0],
+        teacher=str(whole[1] / "teacher" / "bundle"),
+    )
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["facekd", "compare", str(grid), "--out", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capfd.readouterr()
+    assert stop.value.code == 1
+    assert "1 of 2 cells failed, the first (diverging, mobilefacenet, seed 0)" in told.err
+    assert [row["method"] for row in rows_of(out)] == ["undistilled"]
+    assert "| diverging | mobilefacenet | 0 | failed: step" in (out / "compare.md").read_text(encoding="utf-8")
+
+
+def test_minutes_become_steps_once(tmp_path: Path, whole: tuple[Path, Path]) -> None:
+    grid = write_grid(
+        tmp_path / "minutes",
+        budget={"minutes": 0.002},
+        methods={"undistilled": {}},
+        seeds=[0],
+        teacher=str(whole[1] / "teacher" / "bundle"),
+    )
+    out = tmp_path / "out"
+    first = compare(grid, out=out, reporter=Reporter(quiet=True))
+    folder = out / "cells" / "undistilled" / "mobilefacenet" / "seed-0"
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["steps"] == max(1, round(60 * 0.002 * plan["images_per_second"] / 6))
+    assert first.finished[0].steps == plan["steps"]
+    assert not (folder / "pace").exists()
+    again = compare(grid, out=out, reporter=Reporter(quiet=True))  # no other pace is measured
+    assert again.finished == first.finished
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "grid")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match=r"holds 'thesis.tex' and no comparison"):
+        compare(grid, out=tmp_path / "full", reporter=Reporter(quiet=True))
