@@ -1,9 +1,12 @@
-"""`facekd evaluate`: verification accuracy of a bundle, an exported artefact or a foreign model file."""
+"""`facekd evaluate`: a bundle, an exported artefact or a foreign model file, by the published protocols."""
 
+import functools
+import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +33,18 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or a foreign .onnx or .tflite file.")],
-    pairs: Annotated[list[str], typer.Option(help="A .bin, a pairs.txt (with --images) or synthetic:...; repeatable.")],
+    pairs: Annotated[
+        list[str] | None, typer.Option(help="A .bin, a pairs.txt (with --images) or synthetic:...; repeatable.")
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Instead of --pairs: ijbb, ijbc, megaface, tinyface or rfw, from --data.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the benchmark as it is published.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder that caches a benchmark's features. Default: ~/.cache/facekd/features.")
+    ] = None,
+    keep_norm: Annotated[bool, typer.Option(help="IJB: images weigh with their feature's norm.")] = True,
+    detector_score: Annotated[bool, typer.Option(help="IJB: images weigh with their detector's score.")] = True,
     images: Annotated[Path | None, typer.Option(help="Folder of the images that a pairs.txt names.")] = None,
     folds: Annotated[
         str, typer.Option(help="all, or some tenths of each set such as 1,2 (then not comparable).")
@@ -51,7 +65,35 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Measure 1:1 verification by the published 10-fold protocol."""
+    """Measure 1:1 verification by the published 10-fold protocol, or run a big benchmark by its own."""
+    if (pairs is None) == (benchmark is None):
+        raise UsageError("give either --pairs SET or --benchmark NAME --data FOLDER")
+    if benchmark is not None:
+        # What belongs to pairs would be ignored by a benchmark: refused, so that nobody waits hours for a file.
+        given = {
+            "--images": images, "--detector": detector, "--scores": scores,
+            "--save-thresholds": save_thresholds or None, "--folds": None if folds == "all" else folds,
+            "--missing": None if missing == "refuse" else missing,
+        }  # fmt: skip
+        if unused := [option for option, value in given.items() if value is not None]:
+            raise UsageError(f"{unused[0]} belongs to --pairs: leave it out with --benchmark {benchmark}")
+        _evaluate_benchmark(
+            model,
+            functools.partial(open_model, model, mean=mean, std=std, colour=colour, layout=layout, threads=threads),
+            benchmark,
+            data,
+            out=out,
+            overwrite=overwrite,
+            json_output=json_output,
+            cache=features,
+            keep_norm=keep_norm,
+            detector_score=detector_score,
+            batch_size=batch_size,
+        )
+        return
+    if data is not None or features is not None:
+        raise UsageError("--data and --features belong to --benchmark: leave them out with --pairs")
+    assert pairs is not None
     from facekd.evaluation.evaluate import evaluate_model
 
     if missing not in ("refuse", "centre"):
@@ -79,6 +121,39 @@ def evaluate(
         print_json(evaluation.to_dict())
     else:
         _print(evaluation)
+
+
+def _evaluate_benchmark(
+    model: Path,
+    open_it: Callable[[], "Embedder"],
+    benchmark: str,
+    data: Path | None,
+    *,
+    out: Path | None,
+    overwrite: bool,
+    json_output: bool,
+    **options: Any,
+) -> None:
+    from facekd.cli.benchmark_table import print_benchmark
+    from facekd.data.writing import atomic_file
+    from facekd.evaluation.benchmarks import BENCHMARKS, Options, run_benchmark
+
+    if benchmark not in BENCHMARKS:
+        raise UsageError(f"--benchmark {benchmark}: valid are {', '.join(BENCHMARKS)}")
+    if data is None:
+        raise UsageError(f"--benchmark {benchmark} needs --data: the folder of the benchmark as it is published")
+    file = None if out is None else out / f"{benchmark}.json"
+    if file is not None and file.exists() and not overwrite:
+        raise UsageError(f"{file} exists: choose another place, or overwrite it (--overwrite)")
+    report = run_benchmark(benchmark, data, model, open_it(), Options(progress=sys.stderr.isatty(), **options))
+    result = {"model": str(model), **report.to_dict()}
+    if file is not None:
+        with atomic_file(file, overwrite=True) as stream:
+            stream.write((json.dumps(result, indent=2) + "\n").encode())
+    if json_output:
+        print_json(result)
+    else:
+        print_benchmark(report)
 
 
 def open_model(
