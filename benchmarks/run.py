@@ -149,7 +149,7 @@ def measure_cell(
     with open_worker(subject, threads=threads, batch=batch, cores=settings.cores) as (worker, opened):
         found = opened | worker.ask("measure", tell=tell, plan=settings.plan.as_dict())
         output = worker.ask("output")["output"]
-        # The output, dequantised or not, has the golden embedding's direction: a cosine needs no scale.
+        # Exported artefacts return float embeddings; the first row is the golden crop's.
         found["cosine"] = cosine(np.array(output[: len(golden[1])]), golden[1]) if golden else None
         found["operators"] = worker.ask("profile", runs=PROFILE_RUNS)["operators"] if settings.profile else None
         if settings.profile and found["operators"] is None and subject.manifest and subject.manifest.partitions:

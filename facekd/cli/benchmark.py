@@ -52,6 +52,8 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     benchmark.command("run", help="Measure models; the word run may be left out.")(run)
+    benchmark.command("peers", help="Ours and foreign .onnx and .tflite models in one run and one table, as run.")(run)
+    benchmark.command("report")(report)
     benchmark.command("compare")(compare)
     benchmark.command("schema")(schema)
     app.add_typer(benchmark, name="benchmark")
@@ -77,6 +79,12 @@ def run(
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
+    device: Annotated[
+        str, typer.Option("--device", help="host, or phones as adb lists them: adb:SERIAL, several by comma.")
+    ] = "host",
+    provider: Annotated[str, typer.Option("--provider", help="Phone: cpu, xnnpack or nnapi.")] = "cpu",
+    warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="Phone: inferences before the timed ones.")] = 30,
+    cool_down: Annotated[str, typer.Option("--cool-down", help="Phone: rest between measurements.")] = "10s",
     commit: Annotated[str | None, typer.Option("--commit", help="Name in the history; default what git says.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File of JSON lines that the records are added to.")] = None,
     json_output: JsonFlag = False,
@@ -95,6 +103,24 @@ def run(
         input_spec=parse_input_spec(mean, std, colour),
         layout=parse_layout(layout),
     )
+    if device != "host":
+        serials = _serials(device)
+        if pairs is not None or batches != [1]:
+            raise UsageError("--pairs and --batch are for --device host: the phone times one image at a time")
+        records = _run_on_phones(
+            serials,
+            subjects,
+            threads=thread_numbers,
+            provider=provider,
+            runs=runs,
+            warm_up=warm_up,
+            interval=interval,
+            cool_down_s=parse_duration("--cool-down", cool_down),
+            out=out,
+            commit=commit,
+        )
+        _show(records, out, json_output)
+        return
     settings = HostRun(
         threads=thread_numbers,
         batches=batches,
@@ -107,13 +133,56 @@ def run(
         out=out,
         commit=commit,
     )
-    records = run_on_host(subjects, settings, progress=sys.stderr.isatty())
+    _show(run_on_host(subjects, settings, progress=sys.stderr.isatty()), out, json_output)
+
+
+def _run_on_phones(serials: list[str], subjects: Any, **settings: Any) -> list[Any]:
+    from rich.console import Console
+
+    from facekd.benchmarks.phone import Phone
+    from facekd.benchmarks.phone_run import PhoneRun, run_on_phones
+
+    phones = [Phone(serial) for serial in serials]
+    console = Console(stderr=True)
+    cells = len(phones) * len(subjects) * len(settings["threads"])
+    with console.status(f"{cells} measurements") as status:
+        return run_on_phones(phones, subjects, PhoneRun(**settings), tell=status.update)
+
+
+def _show(records: list[Any], out: Path | None, json_output: bool) -> None:
     if json_output:
         print_json({"records": [record.model_dump(mode="json") for record in records]})
-    else:
-        _print(records)
-        if out is not None:
-            print(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
+        return
+    _print(records)
+    if out is not None:
+        print(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
+
+
+def _serials(text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"adb:\S+", part) for part in parts):
+        raise UsageError(
+            f"--device {text}: valid are host, and adb:SERIAL (several by comma); adb devices lists serials"
+        )
+    return [part.removeprefix("adb:") for part in parts]
+
+
+def report(
+    records: Annotated[list[Path], typer.Argument(help="Files that facekd benchmark --out wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for index.html, report.md and the plots.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report that is there.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Write a page that stands alone, Markdown and PNGs from measured records."""
+    from facekd.benchmarks.record import read_records
+    from facekd.benchmarks.report import build_report
+
+    found = [record for path in records for record in read_records(path)]
+    written = build_report(found, out, overwrite=overwrite)
+    if json_output:
+        print_json({"records": len(found), "files": [str(path) for path in written]})
+        return
+    print(f"{len(found)} records: {', '.join(str(path) for path in written)}")
 
 
 def compare(

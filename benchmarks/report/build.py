@@ -1,0 +1,39 @@
+"""Writes a report's folder: index.html, report.md and the PNGs, whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from facekd.benchmarks.record import Record
+from facekd.benchmarks.report.markdown import write_markdown
+from facekd.benchmarks.report.page import write_page
+from facekd.benchmarks.report.plots import write_plots
+from facekd.errors import UsageError
+
+
+def build_report(records: Sequence[Record], out: Path, *, overwrite: bool = False) -> list[Path]:
+    """Writes the report of `records` into the new folder `out`; returns its files.
+
+    Args:
+        overwrite: replace a report that is already there. A folder that holds anything else is never replaced.
+
+    Raises:
+        UsageError: something is at `out` already.
+    """
+    if out.exists():
+        if not overwrite:
+            raise UsageError(f"{out} exists: choose another place, or replace the report in it (--overwrite)")
+        if not (out / "index.html").is_file() or not (out / "report.md").is_file():
+            raise UsageError(f"{out} is not a report: --overwrite replaces reports only")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        folder = Path(scratch) / "report"
+        folder.mkdir()
+        plots = write_plots(records, folder)
+        write_markdown(records, plots, folder / "report.md")
+        write_page(records, folder / "index.html")
+        if out.exists():
+            shutil.move(out, Path(scratch) / "old")
+        folder.rename(out)
+    return sorted(out.iterdir())
