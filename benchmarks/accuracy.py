@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 from facekd.benchmarks.record import Accuracy
 from facekd.benchmarks.subject import Subject
@@ -39,7 +40,7 @@ def accuracy_of(
     return accuracy
 
 
-class FingerprintedPairs(ImagePairs):
+class FingerprintedPairs(ImagePairs, Protocol):
     """A verification set that knows its own sha256."""
 
     def fingerprint(self) -> str: ...

@@ -1,5 +1,6 @@
 """A phone over adb: pushing, running the demo app's benchmark, and saying in one line what is wrong with the phone."""
 
+import functools
 import json
 import re
 import shlex
@@ -100,7 +101,7 @@ class Phone:
             )
         for path in files:
             remote = f"{target}/{path.relative_to(folder).as_posix()}"
-            self._ask(lambda path=path, remote=remote: self._device.sync.push(path, remote, mode=0o644, check=True))
+            self._ask(functools.partial(self._device.sync.push, path, remote, mode=0o644, check=True))
         return target
 
     def read(self, path: str) -> bytes | None:

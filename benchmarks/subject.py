@@ -62,7 +62,7 @@ class Subject:
     def make_input(self, batch: int) -> np.ndarray:
         """The array the file takes: the golden crop of an artefact, else a drawn face, `batch` times."""
         golden = self.golden()
-        face = golden[0] if golden else synthetic_faces(1, self.input_spec.size).images[0]
+        face = golden[0] if golden else _drawn_face(self.input_spec.size)
         images = np.ascontiguousarray(np.repeat(face[None], batch, axis=0))
         if self.manifest is not None:
             return feed(images, self.manifest.input)
@@ -112,6 +112,14 @@ def find_subjects(
     for subject in kept:
         get_runtime(subject.runtime).require()
     return _with_macs(kept)
+
+
+def _drawn_face(size: tuple[int, int]) -> np.ndarray:
+    """uint8 RGB [3, h, w]: a drawn face, resized where a foreign model takes another size than 112x112."""
+    import cv2
+
+    face = synthetic_faces(1, (112, 112)).images[0].transpose(1, 2, 0)
+    return np.ascontiguousarray(cv2.resize(face, size[::-1]).transpose(2, 0, 1))
 
 
 def _open(
@@ -223,7 +231,9 @@ def _runtime_of(path: Path) -> str:
 
 def _with_macs(subjects: list[Subject]) -> list[Subject]:
     """A .pte cannot be read for its MACs: another artefact of the same bundle has as many."""
-    known = {s.facts.bundle_sha256: s.facts.macs for s in subjects if s.facts.bundle_sha256 and s.facts.macs}
+    known: dict[str | None, int | None] = {
+        s.facts.bundle_sha256: s.facts.macs for s in subjects if s.facts.bundle_sha256 and s.facts.macs
+    }
     return [
         replace(s, facts=s.facts.model_copy(update={"macs": s.facts.macs or known.get(s.facts.bundle_sha256)}))
         for s in subjects
