@@ -61,6 +61,33 @@ def pack(
 
 
 @verbs.command()
+def index(
+    records: Annotated[list[Path], typer.Argument(help="The .rec files, in the order they shall have.")],
+    out: Annotated[Path, typer.Option(help="The index to write, a folder whose name ends in .faces.")],
+    root: Annotated[
+        str | None, typer.Option(help="Where the files will be read: a folder or s3://... Default: where they are now.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Side every image must have, in pixels.")] = 112,
+    overwrite: Overwrite = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Indexes many .rec files as one set, opened by memory map: a label means the same person in every file."""
+    from facekd.data.indexed import write_index
+
+    summary = write_index(records, out, root=root, size=(size, size), overwrite=overwrite, track=track)
+    if json_output:
+        print_json(summary)
+        return
+    print_table(
+        str(out),
+        ["", ""],
+        [[key, f"{value:,}" if isinstance(value, int) else value] for key, value in summary.items() if key != "broken"],
+    )
+    for key, reason in summary["broken"][:_SHOWN]:
+        print(f"left out: {key}: {reason}")
+
+
+@verbs.command()
 def inspect(
     source: Annotated[str, typer.Argument(help="A .rec, a folder, or synthetic:identities=64,images=20,seed=0.")],
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG), one identity a row.")] = None,

@@ -13,8 +13,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facekd.data.augmentation import AugmentationConfig, augment
+from facekd.data.permutation import Permutation
 from facekd.data.source import Source, UnreadableImage
 from facekd.errors import UsageError
+
+STORED_ORDER_BELOW = 12_500_000
+"""Samples up to which an epoch's order is stored (8 bytes each, 100 MB); above, it is computed as it is needed."""
+
+_POSITIONS = 1 << 16
 
 
 class Sample(NamedTuple):
@@ -87,8 +93,8 @@ def collate(samples: Sequence[Sample | Broken]) -> dict[str, Any]:
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, i) for one rank of one epoch, from the `start`-th sample of that rank on.
 
-    The permutation is default_rng([seed, epoch]).shuffle's, the same on every rank; rank r
-    takes every num_replicas-th from r.
+    The permutation is default_rng([seed, epoch]).shuffle's, from STORED_ORDER_BELOW samples on Permutation's, the same
+    on every rank; rank r takes every num_replicas-th from r.
     The last n % num_replicas samples of the permutation are left out, so that every rank makes as many steps.
     """
 
@@ -133,6 +139,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.n // self.num_replicas - self.start
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        if self.n >= STORED_ORDER_BELOW:
+            yield from self._computed_order()
+            return
         order = np.arange(self.n)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
@@ -140,6 +149,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         epoch = self.epoch
         for i in mine[self.start :]:
             yield epoch, int(i)
+
+    def _computed_order(self) -> Iterator[tuple[int, int]]:
+        """As __iter__, in constant memory, and without walking over what was consumed."""
+        permutation = Permutation(self.n, self.seed, self.epoch) if self.shuffle else None
+        epoch, end = self.epoch, self.n // self.num_replicas
+        for first in range(self.start, end, _POSITIONS):
+            positions = np.arange(first, min(first + _POSITIONS, end)) * self.num_replicas + self.rank
+            for i in positions if permutation is None else permutation[positions]:
+                yield epoch, int(i)
 
 
 def make_loader(

@@ -91,6 +91,12 @@ class RecordReader:
             except UnreadableImage as error:
                 yield error.key, error.reason
 
+    def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(key, offset in the file, label as the file calls it) of every image, int64 [n] each."""
+        return (
+            self._file.keys[self._positions], self._file.offsets[self._positions], self.label_values[self.labels]
+        )  # fmt: skip
+
     def fingerprint(self) -> str:
         return sha256_of(
             "records", str(self._file.size), self._file.offsets[self._positions], self.label_values[self.labels]

@@ -10,6 +10,7 @@ import numpy as np
 from facekd.errors import FacekdError, UsageError
 
 ALIGNED_SIZE = (112, 112)
+INDEX_SUFFIX = ".faces"
 
 
 class UnreadableImage(FacekdError):
@@ -69,8 +70,8 @@ def open_source(
     """Opens a source of labelled faces.
 
     Args:
-        spec: a .rec file, a folder that holds train.rec, a folder with one folder an identity, or
-            `synthetic:identities=64,images=20,seed=0` (any field of SyntheticConfig too).
+        spec: a .rec file, a folder that holds train.rec, an index over many (.faces), a folder with one folder an
+            identity, or `synthetic:identities=64,images=20,seed=0` (any field of SyntheticConfig too).
         size: (height, width) every image must have; None admits any (to inspect or align them).
         max_identities: keep the first so many identities.
         min_images: leave out identities with fewer images.
@@ -154,6 +155,10 @@ def _open_path(path: Path, size: tuple[int, int] | None) -> Source:
     from facekd.data.folder import FolderSource
     from facekd.data.records import RecordReader
 
+    if path.suffix == INDEX_SUFFIX:
+        from facekd.data.indexed import IndexedRecords
+
+        return IndexedRecords(path, size=size)
     if path.is_dir():
         records = path / "train.rec"
         return RecordReader(records, size=size) if records.is_file() else FolderSource(path, size=size)

@@ -1,0 +1,251 @@
+"""Many .rec files as one source, opened in constant time: an index that is memory-mapped, records local or remote.
+
+The index is a folder: index.json (the files with their sizes, where they are read, counts, fingerprint) and arrays:
+files.npy uint16, offsets.npy int64, keys.npy and labels.npy int32 (int64 where they must be) [n] each, label_values.npy
+int64 [identities]: 18 bytes an image.
+It is made once, beside the files (`facekd data index`); opening it reads index.json and maps the rest, so that a worker
+costs neither time nor memory, whatever n is.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facekd.data.decoding import decode_image
+from facekd.data.packing import Track, silently
+from facekd.data.recordio import HEADER_BYTES, LENGTH_MASK, MAGIC_BYTES
+from facekd.data.records import RecordReader
+from facekd.data.source import ALIGNED_SIZE, INDEX_SUFFIX, UnreadableImage, sha256_of
+from facekd.data.storage import LocalBytes, RemoteBytes, is_remote
+from facekd.data.writing import atomic_folder
+from facekd.errors import FacekdError, UsageError
+
+SCHEMA = 1
+ARRAYS = ("files", "offsets", "keys", "labels", "label_values")
+
+
+class IndexedRecords:
+    """The images of an index as a Source; `labels` is memory-mapped. Picklable: another process maps it again.
+
+    Args:
+        path: the index.
+        size: (height, width) every image must have; None admits any.
+        root: where the .rec files are, in place of what the index says: a folder, or protocol://path.
+        cache: folder for blocks of remote files. Default: $FACEKD_RECORD_CACHE, or ~/.cache/facekd/records.
+        cache_bytes: how large it may grow. Default: $FACEKD_RECORD_CACHE_BYTES, or 10 GiB.
+
+    Attributes:
+        labels: int32 or int64 [n], contiguous over all files.
+        label_values: int64 [num_identities], what the files call them.
+        broken: (file:key, reason) of the records that were left out when the index was made.
+
+    Raises:
+        UsageError: there is no such index, or a file of it is missing.
+        FacekdError: it is damaged, or a file has another size than when it was indexed.
+    """
+
+    labels: np.ndarray
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        size: tuple[int, int] | None = ALIGNED_SIZE,
+        root: str | None = None,
+        cache: Path | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.size = size
+        facts = _read_facts(self.path)
+        self.name = self.path.stem
+        self.num_identities = int(facts["identities"])
+        self.broken: list[tuple[str, str]] = [(key, reason) for key, reason in facts["broken"]]
+        self._length, self._fingerprint = int(facts["images"]), str(facts["fingerprint"])
+        self._names = [str(file["name"]) for file in facts["files"]]
+        self._map_arrays()
+        where = root or facts["root"]
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facekd" / "records"
+        folder = cache or Path(os.environ.get("FACEKD_RECORD_CACHE") or default)
+        limit = cache_bytes or _cache_bytes()
+        self._bytes: list[LocalBytes | RemoteBytes] = []
+        for file in facts["files"]:
+            place = _join(where, str(file["name"]), self.path)
+            opened = RemoteBytes(place, cache=folder, cache_bytes=limit) if is_remote(place) else LocalBytes(place)
+            if opened.size != file["size"]:
+                raise FacekdError(
+                    f"{place} has {opened.size} bytes, {file['size']} when {self.path} was made: index the files again"
+                )
+            self._bytes.append(opened)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map pickles as the whole array: 300 MB for each worker of ten million images.
+        return {key: value for key, value in self.__dict__.items() if key not in ("labels", "label_values", "_arrays")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map_arrays()
+
+    def key(self, i: int) -> str:
+        """File and key in it, such as "train-3.rec:17"."""
+        number, key = int(self._arrays["files"][i]), self._arrays["keys"][i]
+        return f"{self._names[number]}:{key}" if number < len(self._names) else f"file {number}:{key}"
+
+    def encoded(self, i: int) -> bytes:
+        """Image `i` as it is stored (JPEG, PNG). Raises UnreadableImage."""
+        number = int(self._arrays["files"][i])
+        if number >= len(self._bytes):
+            raise UnreadableImage(self.key(i), f"the index has {len(self._bytes)} files: it is damaged, index again")
+        file = self._bytes[number]
+        payload = read_record(file, int(self._arrays["offsets"][i]), self.key(i))
+        (flag,) = struct.unpack_from("<I", payload) if len(payload) >= HEADER_BYTES else (0,)
+        if len(payload) < HEADER_BYTES + 4 * flag:
+            raise UnreadableImage(self.key(i), f"{len(payload)} bytes: too short for the image header")
+        return payload[HEADER_BYTES + 4 * flag :]
+
+    def read(self, i: int) -> np.ndarray:
+        """Image `i` as uint8 RGB [h, w, 3]. Raises UnreadableImage."""
+        return decode_image(self.encoded(i), self.key(i), self.size)
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the files' sizes and of all offsets and labels, as computed when the index was made."""
+        return self._fingerprint
+
+    def _map_arrays(self) -> None:
+        self._arrays = {}
+        for name in ARRAYS:
+            try:
+                self._arrays[name] = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            except (OSError, EOFError, ValueError) as error:
+                raise FacekdError(f"{self.path}/{name}.npy cannot be read ({error}): index the files again") from None
+            expected = self.num_identities if name == "label_values" else self._length
+            if self._arrays[name].shape != (expected,):
+                raise FacekdError(
+                    f"{self.path}/{name}.npy has shape {self._arrays[name].shape}, not ({expected},): index again"
+                )
+        self.labels, self.label_values = self._arrays["labels"], self._arrays["label_values"]
+
+
+def read_record(file: LocalBytes | RemoteBytes, offset: int, key: str) -> bytes:
+    """The payload of the record at `offset`, split records joined. Raises UnreadableImage with `key`."""
+    parts: list[bytes] = []
+    while True:
+        frame = file.read(offset, offset + 8)
+        if len(frame) < 8 or frame[:4] != MAGIC_BYTES:
+            raise UnreadableImage(key, f"corrupt: no RecordIO magic at offset {offset}")
+        lrec = int.from_bytes(frame[4:], "little")
+        cflag, length = lrec >> 29, lrec & LENGTH_MASK
+        if cflag not in ((2, 3) if parts else (0, 1)):
+            raise UnreadableImage(key, f"corrupt: continuation flag {cflag} at offset {offset}")
+        part = file.read(offset + 8, offset + 8 + length)
+        if len(part) < length:
+            raise UnreadableImage(key, f"truncated: {length} bytes announced at offset {offset}, {len(part)} there")
+        parts.append(part)
+        if cflag in (0, 3):
+            return MAGIC_BYTES.join(parts)
+        offset += 8 + (length + 3) // 4 * 4
+
+
+def write_index(
+    records: Sequence[Path],
+    out: Path,
+    *,
+    root: str | None = None,
+    size: tuple[int, int] | None = ALIGNED_SIZE,
+    overwrite: bool = False,
+    track: Track = silently,
+) -> dict[str, Any]:
+    """Makes an index of local .rec files; returns images, identities, files, broken and the place they are read from.
+
+    Args:
+        records: the files, each with its .idx (or scanned). A label means the same identity in each.
+        out: the index, a folder whose name ends in .faces; appears whole or not at all.
+        root: where the files will be read, a folder or protocol://path; None: where they are now.
+        size: (height, width) the images must have (the first readable one of each file is looked at); None admits any.
+        overwrite: replace an index that is there.
+        track: shows progress.
+    """
+    if out.suffix != INDEX_SUFFIX:
+        raise UsageError(f"cannot write an index to {out}: the name must end in {INDEX_SUFFIX}")
+    if len({record.name for record in records}) < len(records):
+        raise UsageError("two of the .rec files have one name: they are told apart by it, rename one")
+    if not 1 <= len(records) <= 65_536:
+        raise UsageError(f"{len(records)} files: give 1 to 65,536")
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("files", "offsets", "keys", "values")}
+    files, broken = [], []
+    for number, path in enumerate(track(records, len(records), "indexing")):
+        reader = RecordReader(path, size=size)
+        keys, offsets, values = reader.table()
+        for name, column in (("keys", keys), ("offsets", offsets), ("values", values)):
+            columns[name].append(column)
+        columns["files"].append(np.full(len(keys), number, dtype=np.uint16))
+        files.append({"name": path.name, "size": path.stat().st_size})
+        broken += [[f"{path.name}:{key}", reason] for key, reason in reader.broken]
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    joined["label_values"], labels = np.unique(joined.pop("values"), return_inverse=True)
+    joined["labels"], joined["keys"] = _smallest(labels), _smallest(joined["keys"])
+    place = root or _common_folder(records)
+    sizes = ",".join(f"{file['name']}={file['size']}" for file in files)
+    facts = {
+        "schema": SCHEMA, "root": place, "files": files, "images": len(labels),
+        "identities": len(joined["label_values"]), "broken": broken,
+        "fingerprint": sha256_of("index", sizes, *(joined[name] for name in ARRAYS)),
+    }  # fmt: skip
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        for name in ARRAYS:
+            np.save(folder / f"{name}.npy", joined[name])
+        (folder / "index.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    summary = {"images": len(labels), "identities": facts["identities"], "files": len(files)}
+    return {**summary, "read_from": place, "broken": broken, "fingerprint": facts["fingerprint"]}
+
+
+def _smallest(column: np.ndarray) -> np.ndarray:
+    """As int32 where every value fits, else int64."""
+    return column.astype(np.int32 if np.abs(column).max() < 1 << 31 else np.int64)
+
+
+def _common_folder(records: Sequence[Path]) -> str:
+    folders = {record.resolve().parent for record in records}
+    if len(folders) > 1:
+        raise UsageError(f"the .rec files lie in {len(folders)} folders: put them into one, or say --root")
+    return str(folders.pop())
+
+
+def _join(root: str, name: str, index: Path) -> str:
+    """Where a file is read. Its name comes from the index: it must not lead out of the root."""
+    if Path(name).name != name or "\\" in name:
+        raise FacekdError(f"{index} names the file {name!r}, which is not a plain file name: index the files again")
+    return f"{root.rstrip('/')}/{name}" if is_remote(root) else str(Path(root) / name)
+
+
+def _cache_bytes() -> int:
+    text = os.environ.get("FACEKD_RECORD_CACHE_BYTES")
+    if text is not None and not text.isdecimal():
+        raise UsageError(f"FACEKD_RECORD_CACHE_BYTES={text}: give a number of bytes, such as 10737418240")
+    return int(text) if text else 10 << 30
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    if not (path / "index.json").is_file():
+        raise UsageError(f"no index at {path}: make one with `facekd data index FILES.rec --out {path}`")
+    try:
+        facts = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        schema = facts["schema"]
+        files = [(str(file["name"]), int(file["size"])) for file in facts["files"]]
+        sound = (
+            int(facts["images"]) > 0 and int(facts["identities"]) > 0 and isinstance(facts["root"], str) and bool(files)
+        )
+        sound = sound and all(len(pair) == 2 for pair in facts["broken"]) and isinstance(facts["fingerprint"], str)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FacekdError(f"{path}/index.json is damaged ({error}): index the files again") from None
+    if schema != SCHEMA or not sound:
+        raise FacekdError(f"{path} is of schema {schema}, {SCHEMA} is read here: index the files again")
+    return facts
