@@ -17,6 +17,7 @@ LOG_FILE = "export.log"
 
 Precision = Literal["fp32", "fp16", "int8", "w8", "palette"]
 Layout = Literal["nchw", "nhwc"]
+Protocol = Literal["10 folds", "one threshold for all pairs"]
 
 
 class _Strict(BaseModel):
@@ -81,9 +82,10 @@ class Parity(_Strict):
 
 
 class Accuracy(_Strict):
-    """10-fold verification accuracy of bundle and artefact, fractions; changed decisions at the bundle's threshold.
+    """Verification accuracy of bundle and artefact, fractions; changed decisions at the bundle's threshold.
 
     Attributes:
+        protocol: how thresholds were chosen: on the other folds, or one for all pairs where folds hold one kind.
         changed: pairs judged differently from the bundle at `threshold_cos`.
         changed_margin: the largest distance from the threshold, in cosine, of a bundle score whose decision changed.
     """
@@ -91,6 +93,7 @@ class Accuracy(_Strict):
     dataset: str
     fingerprint: str
     pairs: int
+    protocol: Protocol = "10 folds"
     float_accuracy: float
     accuracy: float
     threshold_cos: float

@@ -68,11 +68,11 @@ def caption(manifests: Sequence[Manifest]) -> str:
     """What the figures mean: the faces, the runtimes' thread, the accuracy's set."""
     if not manifests:
         return ""
-    first = manifests[0]
     sources = dict.fromkeys(manifest.parity.source for manifest in manifests)
     text = f"parity on {' or '.join(sources)}"
-    if first.accuracy:
-        text += f"; accuracy on {first.accuracy.dataset}, {first.accuracy.pairs} pairs"
+    sets = [f"{a.dataset}, {a.pairs} pairs, {a.protocol}" for a in (m.accuracy for m in manifests) if a]
+    if sets:
+        text += f"; accuracy on {' or '.join(dict.fromkeys(sets))}"
     if any(manifest.latency for manifest in manifests):
         text += "; ms: median of one image, one thread, this machine: compare ratios"
     return text

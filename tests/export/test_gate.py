@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from facekd.errors import FacekdError
+from facekd.evaluation.verification import VerificationResult, verify_pairs
 from facekd.export.manifest import Accuracy
+from facekd.export.measure import judged_by
 from facekd.export.network import Network
 from facekd.export.parity import GateError, bounds_for, compare, first_divergence, violation
 from facekd.export.pipeline import Reference, export_artefact, judge_accuracy
@@ -88,6 +90,34 @@ def test_a_bound_on_accuracy_names_both_figures() -> None:
     # The same accuracy by other decisions is no float artefact's rounding.
     with pytest.raises(GateError, match="9 decisions on dev change"):
         judge_accuracy(accuracy.model_copy(update={"accuracy": 0.981}), "fp32")
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_accuracy_on_pairs_listed_by_kind_is_at_one_threshold_for_all(grouped: bool) -> None:
+    generator = np.random.default_rng(0)
+    cosines = np.clip(np.r_[generator.normal(0.5, 0.2, 100), generator.normal(0.1, 0.2, 100)], -1, 1)
+    issame = np.arange(200) < 100
+    if not grouped:
+        order = generator.permutation(200)
+        cosines, issame = cosines[order], issame[order]
+
+    def judged(scores: np.ndarray) -> VerificationResult:
+        angles = np.arccos(scores)
+        second = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        embeddings = np.stack([np.tile([1.0, 0.0], (200, 1)), second], axis=1).reshape(400, 2)
+        return verify_pairs(embeddings.astype(np.float32), issame, name="view1")
+
+    reference = judged(cosines)
+    protocol, accuracy, limit_cos = judged_by(reference)
+    if not grouped:
+        assert (protocol, accuracy) == ("10 folds", reference.accuracy)
+        return
+    # From the definition: of all thresholds, the one that decides most pairs rightly.
+    cuts = np.linspace(-1, 1, 4001)
+    right = ((cosines[None] > cuts[:, None]) == issame[None]).mean(axis=1)
+    assert protocol == "one threshold for all pairs"
+    assert accuracy == pytest.approx(right.max(), abs=2 / 200)
+    assert ((cosines > limit_cos) == issame).mean() == pytest.approx(accuracy)
 
 
 def test_figures_from_their_definitions() -> None:
