@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Builds and tests the Android demo without Gradle: Python's standard library, a JDK, and pinned files.
+
+python android_demo/build.py fetch      the only command that downloads
+python android_demo/build.py test       core's JUnit tests
+python android_demo/build.py desktop    the app's recognition as a desktop program, for comparisons
+python android_demo/build.py apk        --model ARTEFACT --detector YUNET --onnxruntime-aar AAR
+python android_demo/build.py verify     what the built APK is
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from building import cache, desktop, unit_tests
+from building.apk import ApkRequest, build_apk
+from building.errors import BuildError
+from building.pins import EVERYTHING
+from building.verify import verify_apk
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--cache", help="folder of downloaded files (FACEKD_ANDROID_CACHE, ~/.cache/facekd/android)")
+    root = argparse.ArgumentParser(description="Builds and tests the Android demo without Gradle.")
+    verbs = root.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("fetch", parents=[common], help="download the pinned files from Maven Central, through mvn")
+    verbs.add_parser("test", parents=[common], help="compile core and run its JUnit tests")
+    verbs.add_parser("desktop", parents=[common], help="compile the desktop program; prints its command line")
+    apk = verbs.add_parser("apk", parents=[common], help="build, sign (debug key) and verify the APK")
+    apk.add_argument("--model", type=Path, help="folder written by facekd export --target android")
+    apk.add_argument("--detector", type=Path, help="YuNet's .onnx (OpenCV zoo, face_detection_yunet)")
+    apk.add_argument("--onnxruntime-aar", type=Path, help="com.microsoft.onnxruntime:onnxruntime-android, 1.27 or 1.28")
+    apk.add_argument(
+        "--check-only",
+        action="store_true",
+        help="build without model, detector or ONNX Runtime where they are not given: to check the build, not to use",
+    )
+    verify = verbs.add_parser("verify", parents=[common], help="read an APK back: signature, permissions, references")
+    for verb in (apk, verify):
+        verb.add_argument("--out", type=Path, default=unit_tests.BUILD / "facekd-demo-debug.apk", help="the APK")
+    return root
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one verb; exit code 1 and one line on an error."""
+    given = parser().parse_args(words)
+    folder = cache.cache_folder(given.cache)
+    try:
+        if given.verb == "fetch":
+            cache.fetch(EVERYTHING, folder)
+        elif given.verb == "test":
+            return unit_tests.run_tests(folder)
+        elif given.verb == "desktop":
+            print(json.dumps(desktop.build_desktop(folder)))
+        else:
+            if given.verb == "apk":
+                build_apk(_request(given), folder)
+            print(json.dumps(verify_apk(given.out, folder), indent=2))
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _request(given: argparse.Namespace) -> ApkRequest:
+    wanted = {"--model": given.model, "--detector": given.detector, "--onnxruntime-aar": given.onnxruntime_aar}
+    missing = [name for name, value in wanted.items() if value is None]
+    if missing and not given.check_only:
+        raise BuildError(
+            f"an app that works needs {', '.join(missing)}; --check-only builds one that does not, to check it"
+        )
+    return ApkRequest(given.model, given.detector, given.onnxruntime_aar, given.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

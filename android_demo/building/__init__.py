@@ -1,0 +1,1 @@
+"""Builds the Android demo without Gradle, from pinned files: see ../build.py."""

@@ -1,0 +1,105 @@
+package org.facekd.core
+
+/** A threshold measured for a false accept rate. */
+data class Threshold(val far: Double, val cos: Double, val dataset: String)
+
+/** A model the app cannot use; the message is for the user. */
+class ManifestException(message: String) : Exception(message)
+
+/**
+ * The part of an exported artefact's manifest.json that the app reads (`facekd export --target android`, schema 1).
+ *
+ * @property modelId sha256 of the bundle's weights: embeddings of two models are never compared.
+ * @property files sha256 of each file, by path.
+ */
+class Manifest(
+    val name: String,
+    val model: String,
+    val modelId: String,
+    val input: InputSpec,
+    val output: String,
+    val width: Int,
+    val thresholds: List<Threshold>,
+    val goldenCrop: String,
+    val goldenEmbedding: String,
+    val goldenMinCosine: Double,
+    val files: Map<String, String>,
+) {
+    /** The measured rates, strictest last; where several data sets measured one rate, the strictest threshold. */
+    val rates: List<Threshold> = thresholds
+        .groupBy { it.far }
+        .map { (_, same) -> same.maxByOrNull { it.cos }!! }
+        .sortedByDescending { it.far }
+
+    companion object {
+        /** @throws ManifestException it is not one the app can use; says why. */
+        fun parse(text: String): Manifest = try {
+            read(Fields(Json.parse(text), "manifest"))
+        } catch (error: IllegalArgumentException) {
+            throw ManifestException(error.message ?: "the manifest cannot be read")
+        }
+
+        private fun read(root: Fields): Manifest {
+            val schema = root.number("schema_version")
+            require(schema == 1.0) { "manifest schema $schema: this app reads 1; update the app or export again" }
+            val input = root.fields("input")
+            require(input.text("layout") == "nchw" && input.text("dtype") == "float32" && input.text("preprocess") == "out") {
+                "the app takes a float32 NCHW model that is normalised outside: facekd export --target android"
+            }
+            val batch = input.number("batch")
+            require(batch == 1.0) { "the app takes one face at a time, the model takes $batch: facekd export --target android" }
+            val spec = input.fields("spec")
+            val size = spec.numbers("size")
+            require(size.size == 2 && size[0] == size[1]) { "the app takes square models, got $size" }
+            val colour = spec.text("colour")
+            require(colour == "RGB" || colour == "BGR") { "colour must be RGB or BGR, got $colour" }
+            val output = root.fields("output")
+            val golden = root.fields("golden")
+            return Manifest(
+                name = root.text("name"),
+                model = root.text("model"),
+                modelId = root.fields("bundle").text("sha256"),
+                input = InputSpec(
+                    size[0].toInt(),
+                    size[1].toInt(),
+                    colour == "BGR",
+                    spec.numbers("mean").map { it.toFloat() }.toFloatArray(),
+                    spec.numbers("std").map { it.toFloat() }.toFloatArray(),
+                ),
+                output = output.text("name"),
+                width = output.number("width").toInt(),
+                thresholds = root.list("thresholds").map {
+                    val one = Fields(it, "thresholds")
+                    Threshold(one.number("far"), one.number("threshold_cos"), one.text("dataset"))
+                },
+                goldenCrop = golden.text("crop"),
+                goldenEmbedding = golden.text("embedding"),
+                goldenMinCosine = golden.number("min_cosine"),
+                files = root.fields("files").texts(),
+            )
+        }
+    }
+}
+
+/** The embedding in golden/embedding.json: what the exporting machine computed for the golden crop, raw. */
+fun parseGoldenEmbedding(text: String): FloatArray =
+    Fields(Json.parse(text), "golden embedding").numbers("embedding").map { it.toFloat() }.toFloatArray()
+
+/** Typed access to a parsed object; errors name the field. */
+private class Fields(value: Any?, private val where: String) {
+    private val map: Map<*, *> = requireNotNull(value as? Map<*, *>) { "$where must be an object" }
+
+    fun text(key: String): String = requireNotNull(map[key] as? String) { "$where.$key must be a text" }
+
+    fun number(key: String): Double = requireNotNull(map[key] as? Double) { "$where.$key must be a number" }
+
+    fun list(key: String): List<Any?> = requireNotNull(map[key] as? List<*>) { "$where.$key must be a list" }
+
+    fun numbers(key: String): List<Double> =
+        list(key).map { requireNotNull(it as? Double) { "$where.$key must hold numbers" } }
+
+    fun fields(key: String): Fields = Fields(map[key], "$where.$key")
+
+    fun texts(): Map<String, String> =
+        map.entries.associate { (key, value) -> Pair(key as String, requireNotNull(value as? String) { "$where.$key must be a text" }) }
+}

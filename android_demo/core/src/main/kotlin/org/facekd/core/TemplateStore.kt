@@ -1,0 +1,54 @@
+package org.facekd.core
+
+import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
+
+/**
+ * The enrolled samples of one model in one file. For several threads.
+ *
+ * Each change is written whole to a second file, forced to the disk and renamed: a power cut leaves the old or the new
+ * samples. A file that cannot be opened is never overwritten: reading throws, and so does every change.
+ */
+class TemplateStore(private val file: File, private val modelId: String, private val sealer: Sealer) {
+    private var loaded: List<Template>? = null
+
+    /** @throws TemplateException the file is of another model or was changed. */
+    @Synchronized
+    fun all(): List<Template> = loaded ?: read().also { loaded = it }
+
+    /** Names of the enrolled with their number of samples, in alphabetical order. */
+    fun people(): Map<String, Int> = all().groupingBy { it.person }.eachCount().toSortedMap()
+
+    @Synchronized
+    fun add(templates: List<Template>) = write(all() + templates)
+
+    /** Forgets one person. */
+    @Synchronized
+    fun delete(person: String) = write(all().filter { it.person != person })
+
+    /** Forgets everyone, whatever state the file is in. */
+    @Synchronized
+    fun deleteAll() {
+        val temporary = temporary()
+        if ((file.exists() && !file.delete()) || (temporary.exists() && !temporary.delete())) {
+            throw IOException("$file cannot be deleted")
+        }
+        loaded = emptyList()
+    }
+
+    private fun read(): List<Template> = if (file.exists()) TemplateFormat.open(file.readBytes(), modelId, sealer) else emptyList()
+
+    private fun write(templates: List<Template>) {
+        val bytes = TemplateFormat.seal(templates, modelId, sealer)
+        val temporary = temporary()
+        FileOutputStream(temporary).use {
+            it.write(bytes)
+            it.fd.sync()
+        }
+        if (!temporary.renameTo(file)) throw IOException("$file cannot be replaced")
+        loaded = templates
+    }
+
+    private fun temporary() = File(file.path + ".new")
+}

@@ -1,0 +1,83 @@
+package org.facekd.core
+
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
+import org.junit.Test
+
+class DetectionTest {
+    private val vector = Vectors.json["detector"]
+    private val side = vector.field("side").int()
+
+    /** The network's outputs on the scene: where the file has no cell, the score is 0. */
+    private fun outputs(): MutableMap<String, FloatArray> {
+        val out = mutableMapOf<String, FloatArray>()
+        for (stride in listOf(8, 16, 32)) {
+            val entry = vector.field("outputs").field("$stride")
+            val cells = entry.field("cells").doubles().map { it.toInt() }
+            for ((kind, width) in listOf("cls" to 1, "obj" to 1, "bbox" to 4, "kps" to 10)) {
+                val name = "${kind}_$stride"
+                val values = entry.field(name).doubles()
+                val all = FloatArray((side / stride) * (side / stride) * width)
+                cells.forEachIndexed { i, cell -> for (k in 0 until width) all[cell * width + k] = values[i * width + k].toFloat() }
+                out[name] = all
+            }
+        }
+        return out
+    }
+
+    private fun check(face: Face, expected: Any?) {
+        val box = expected.field("box").doubles()
+        listOf(face.box.left, face.box.top, face.box.width, face.box.height).forEachIndexed { i, value ->
+            assertEquals(box[i], value.toDouble(), 0.01)
+        }
+        expected.field("landmarks").points().zip(face.landmarks).forEach { (e, f) ->
+            assertEquals(e.x, f.x, 0.01)
+            assertEquals(e.y, f.y, 0.01)
+        }
+        assertEquals(expected.field("score") as Double, face.score.toDouble(), 1e-4)
+    }
+
+    @Test
+    fun decodesWhatOpenCvDecodes() {
+        val expected = vector.field("faces").items()
+        val found = decodeYuNet(outputs(), side, 0.6f, 0.3f)
+        assertEquals(expected.size, found.size)
+        found.zip(expected).forEach { (face, e) -> check(face, e) }
+    }
+
+    @Test
+    fun detectorFeedsBgrPlanesOnBlackAndScalesBack() {
+        val scene = Vectors.scene
+        var seen = FloatArray(0)
+        val network = object : Network {
+            override fun run(input: FloatArray) = outputs().also { seen = input }
+            override fun close() = Unit
+        }
+        val faces = FaceDetector(network, side).detect(scene)
+        assertEquals(vector.field("faces").items().size, faces.size)
+        assertEquals(scene[100, 50].blue.toFloat(), seen[50 * side + 100], 0f)
+        assertEquals(scene[100, 50].green.toFloat(), seen[side * side + 50 * side + 100], 0f)
+        assertEquals(scene[100, 50].red.toFloat(), seen[2 * side * side + 50 * side + 100], 0f)
+        assertEquals(0f, seen[400 * side + 400], 0f)
+        // Twice the network's side: boxes come back in the photograph's pixels.
+        val large = FaceDetector(network, side).detect(RgbImage(2 * side, side))
+        assertEquals(2 * faces[0].box.left, large[0].box.left, 0.01f)
+        assertEquals(2 * faces[0].landmarks[3].y, large[0].landmarks[3].y, 0.01)
+    }
+
+    @Test
+    fun suppressionKeepsTheBestOfEachGroup() {
+        fun face(left: Float, score: Float) = Face(Box(left, 0f, 10f, 10f), emptyList(), score)
+        // IoU of boxes 10 wide: 5 apart 1/3, 6 apart 1/4.
+        val kept = suppress(listOf(face(0f, 0.7f), face(5f, 0.9f), face(11f, 0.8f)), 0.3f)
+        assertEquals(listOf(0.9f, 0.8f), kept.map { it.score })
+    }
+
+    @Test
+    fun namesAMissingOutput() {
+        val error = assertThrows(IllegalArgumentException::class.java) {
+            decodeYuNet(outputs().also { it.remove("kps_16") }, side, 0.6f, 0.3f)
+        }
+        assertEquals(true, error.message!!.contains("'kps_16'"))
+    }
+}

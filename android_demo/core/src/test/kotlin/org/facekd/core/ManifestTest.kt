@@ -1,0 +1,53 @@
+package org.facekd.core
+
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+class ManifestTest {
+    // As facekd export --target android writes it, what the app does not read left out.
+    private val text = """
+        {"schema_version": 1, "name": "student", "target": "android", "precision": "fp32",
+         "bundle": {"name": "student", "architecture": "mobilefacenet", "sha256": "01bf6e"},
+         "model": "model.onnx",
+         "input": {"name": "image", "dtype": "float32", "layout": "nchw", "batch": 1, "preprocess": "out",
+                   "spec": {"size": [112, 112], "colour": "BGR", "mean": [1.5, 2, 3], "std": [128, 127.5, 1e2]}},
+         "output": {"name": "embedding", "width": 512, "normalised": false},
+         "thresholds": [{"far": 0.001, "threshold_cos": 0.7, "dataset": "a"}, {"far": 0.01, "threshold_cos": 0.5, "dataset": "a"},
+                        {"far": 0.01, "threshold_cos": 0.6, "dataset": "b"}],
+         "golden": {"crop": "golden/crop.png", "embedding": "golden/embedding.json", "min_cosine": 0.9999},
+         "files": {"model.onnx": "ab"}}
+    """
+
+    @Test
+    fun readsWhatExportWrites() {
+        val manifest = Manifest.parse(text)
+        assertEquals("01bf6e", manifest.modelId)
+        assertTrue(manifest.input.bgr)
+        assertArrayEquals(floatArrayOf(128f, 127.5f, 100f), manifest.input.std, 0f)
+        assertEquals(512, manifest.width)
+        assertEquals(mapOf("model.onnx" to "ab"), manifest.files)
+    }
+
+    @Test
+    fun offersEachRateOnceWithItsStrictestThreshold() {
+        assertEquals(listOf(Threshold(0.01, 0.6, "b"), Threshold(0.001, 0.7, "a")), Manifest.parse(text).rates)
+    }
+
+    @Test
+    fun saysWhatItCannotUse() {
+        fun refusal(from: String, to: String): String {
+            assertTrue(text.contains(from))
+            return assertThrows(ManifestException::class.java) { Manifest.parse(text.replace(from, to)) }.message!!
+        }
+        assertTrue(refusal("\"schema_version\": 1", "\"schema_version\": 2").contains("update the app"))
+        assertTrue(refusal("\"nchw\"", "\"nhwc\"").contains("--target android"))
+        assertTrue(refusal("\"batch\": 1", "\"batch\": 7").contains("takes 7"))
+        assertTrue(refusal("\"batch\": 1", "\"batch\": null").contains("batch must be a number"))
+        assertTrue(refusal("\"model.onnx\",", "3,").contains("manifest.model must be a text"))
+        assertTrue(refusal("[112, 112]", "[112, 96]").contains("square"))
+        assertTrue(assertThrows(ManifestException::class.java) { Manifest.parse(text.take(200)) }.message!!.contains("not JSON"))
+    }
+}

@@ -1,0 +1,124 @@
+"""The Android demo's pure Kotlin part: its test vectors, its JUnit tests, its build tool's own checks."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "android_demo"
+
+
+@pytest.fixture(scope="module")
+def demo() -> Path:
+    if not (DEMO / "build.py").is_file():
+        pytest.skip("not run from a checkout: there is no android_demo")
+    return DEMO
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    return Path(os.environ.get("FACEKD_ANDROID_CACHE") or Path.home() / ".cache" / "facekd" / "android")
+
+
+def build(demo: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, demo / "build.py", *words]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+
+
+def test_vectors_are_what_python_computes_today(demo: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regenerated and compared, so that Kotlin and Python cannot drift apart. Rounding may differ between machines."""
+    monkeypatch.syspath_prepend(str(demo))
+    from make_vectors import RESOURCES, make
+
+    vectors, faces = make(shared / "weights" / "yunet_n_640_640.onnx")
+    kept = json.loads((RESOURCES / "vectors.json").read_text(encoding="utf-8"))
+    assert set(vectors) == set(kept)
+    for part in ("yuv", "alignment", "sharpness", "normalise", "scene", "crops"):
+        np.testing.assert_allclose(numbers(vectors[part]), numbers(kept[part]), rtol=1e-5, atol=1e-4, err_msg=part)
+    assert len(vectors["detector"]["faces"]) == len(kept["detector"]["faces"]) == 3
+    np.testing.assert_allclose(numbers(vectors["detector"]["faces"]), numbers(kept["detector"]["faces"]), atol=0.05)
+    pixels = [
+        np.frombuffer(zlib.decompress(data), np.uint8).astype(int)
+        for data in (faces, (RESOURCES / "faces.bin").read_bytes())
+    ]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 0.1
+
+
+def test_core_passes_its_unit_tests(demo: Path, cache: Path) -> None:
+    if shutil.which("java") is None:
+        pytest.skip("no java on the PATH")
+    if not (cache / "junit-4.13.2.jar").is_file():
+        pytest.skip(
+            f"no Kotlin compiler in {cache}: run python android_demo/build.py fetch, or set FACEKD_ANDROID_CACHE"
+        )
+    result = build(demo, "test")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "OK (" in result.stdout
+
+
+def test_missing_files_are_one_line_that_says_what_to_do(demo: Path, tmp_path: Path) -> None:
+    result = build(demo, "test", "--cache", tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "android_demo/build.py fetch" in result.stderr
+
+
+def test_a_changed_file_is_not_used(demo: Path, tmp_path: Path) -> None:
+    for name in ("kotlin-compiler-embeddable-2.2.21.jar", "kotlin-stdlib-2.2.21.jar"):
+        (tmp_path / name).write_bytes(b"another content")
+    result = build(demo, "test", "--cache", tmp_path)
+    assert result.returncode == 1
+    assert "is not the pinned file" in result.stderr
+
+
+def test_an_apk_without_its_parts_is_refused(demo: Path, tmp_path: Path) -> None:
+    result = build(demo, "apk", "--cache", tmp_path, "--out", tmp_path / "a.apk")
+    assert result.returncode == 1
+    assert "--model, --detector, --onnxruntime-aar" in result.stderr
+    assert not (tmp_path / "a.apk").exists()
+
+
+def test_native_libraries_are_refused_by_page_and_version(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(demo))
+    from building.errors import BuildError
+    from building.native import check_library
+
+    library = tmp_path / "libonnxruntime.so"
+    library.write_bytes(elf(0x4000) + b"VERS_1.28.0\0")
+    check_library(library, "lib")
+    library.write_bytes(elf(0x1000) + b"VERS_1.28.0\0")
+    with pytest.raises(BuildError, match="aligned to 4096"):
+        check_library(library, "lib")
+    for version in (b"VERS_1.29.0\0", b""):
+        library.write_bytes(elf(0x4000) + version)
+        with pytest.raises(BuildError, match="telemetry"):
+            check_library(library, "lib")
+
+
+def elf(alignment: int) -> bytes:
+    """A 64-bit ELF header with one loadable segment."""
+    header = bytearray(64 + 56)
+    header[:6] = b"\x7fELF\x02\x01"
+    header[32:40] = (64).to_bytes(8, "little")
+    header[54:58] = (56).to_bytes(2, "little") + (1).to_bytes(2, "little")
+    header[64:68] = (1).to_bytes(4, "little")
+    header[64 + 48 : 64 + 56] = alignment.to_bytes(8, "little")
+    return bytes(header)
+
+
+def numbers(value: object) -> np.ndarray:
+    """All numbers of a JSON value, in order."""
+    if isinstance(value, dict):
+        return np.concatenate([numbers(v) for _, v in sorted(value.items())])
+    if isinstance(value, list | tuple):
+        return np.concatenate([numbers(v) for v in value]) if value else np.empty(0)
+    return np.array([float(value)])  # type: ignore[arg-type]
