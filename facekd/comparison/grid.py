@@ -198,6 +198,8 @@ def _cells(grid: Grid, base: Recipe, students: dict[str, ModelConfig], teacher: 
                     recipe = Recipe.model_validate(content)
                 except ValidationError as error:
                     raise UsageError(f"grid {grid.name}, method {method}: {_explain(error)}") from error
+                except UsageError as error:  # a term's name or settings
+                    raise UsageError(f"grid {grid.name}, method {method}: {error}") from error
                 if not learns_from_teacher(recipe):
                     recipe.teacher = None
                 elif teacher is not None:

@@ -45,7 +45,8 @@ def _panel(axes: "Axes", comparison: "Comparison", methods: list[MethodFigures],
             for cell in comparison.finished
             if (cell.method, cell.student) == (one.method, one.student)
         ]
-        axes.plot(seeds, [row] * len(seeds), "o", color=_SEED, markersize=5, label="a seed")
+        # Below the mean's mark, which would cover them.
+        axes.plot(seeds, [row - 0.25] * len(seeds), "o", color=_SEED, markersize=5, label="a seed")
         spread = None if one.accuracy_std is None else 100 * one.accuracy_std
         axes.errorbar(
             100 * one.accuracy_mean,

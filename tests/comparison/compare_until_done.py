@@ -29,11 +29,14 @@ def main() -> None:
             compare(grid, out=out, reporter=Reporter(quiet=True))
             os._exit(0)
         if attempt < kills:
-            cut = wait_for_an_unfinished_cell(out, finished=attempt + 1, child=child)
-            os.kill(child, signal.SIGKILL)
+            try:
+                cut = wait_for_an_unfinished_cell(out, finished=attempt + 1, child=child)
+            finally:
+                os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if attempt < kills:
-            assert os.WIFSIGNALED(status), "the attempt ended before it could be killed"
+            if not os.WIFSIGNALED(status):
+                sys.exit("the attempt ended before it could be killed")
             print(json.dumps({"finished": finished_cells(out), "cut": cut}), flush=True)
         elif status:
             sys.exit(os.waitstatus_to_exitcode(status))
@@ -46,7 +49,7 @@ def finished_cells(out: Path) -> list[str]:
 
 def wait_for_an_unfinished_cell(out: Path, *, finished: int, child: int) -> str:
     """Waits until so many cells are finished and another one has a checkpoint; returns that one."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + 500
     while time.monotonic() < end:
         done = finished_cells(out)
         if len(done) >= finished:
@@ -54,10 +57,10 @@ def wait_for_an_unfinished_cell(out: Path, *, finished: int, child: int) -> str:
                 place = str(path.parents[1].relative_to(out))
                 if place not in done:
                     return place
-        if os.waitpid(child, os.WNOHANG) != (0, 0):
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             sys.exit("the attempt ended before it could be killed")
-        time.sleep(0.005)
-    sys.exit("no cell was under way within four minutes")
+        time.sleep(0.02)
+    sys.exit("no cell was under way in time")
 
 
 if __name__ == "__main__":
