@@ -18,7 +18,16 @@ ACTIVITY = "org.facekd.demo/.BenchmarkActivity"
 PROVIDERS = ("cpu", "xnnpack", "nnapi")
 
 # What the server or adbutils say when the phone or the server has gone in the middle of something.
-_GONE = ("offline", "not found", "closed", "Unknown data", "connect", "missing", "shell output invalid")
+_GONE = (
+    "offline",
+    "not found",
+    "closed",
+    "Unknown data",
+    "connect",
+    "missing",
+    "Invalid sync cmd",
+    "shell output invalid",
+)
 
 Result = TypeVar("Result")
 
