@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from building.class_files import Platform
 from building.errors import BuildError
 
+OBJECT = ("<init>", "clone", "equals", "finalize", "getClass", "hashCode", "notify", "notifyAll", "toString", "wait")
+"""Methods of java.lang.Object, where every search for an inherited method ends."""
+
 
 @dataclass(frozen=True)
 class Dex:
@@ -76,10 +79,12 @@ def unresolved(dex: Dex, platform: Platform, prefix: str, own: str) -> list[str]
             return True
         if owner in dex.parents:
             return any(exists(parent, member) for parent in dex.parents[owner])
+        if owner == "java/lang/Object":
+            return member[0] in OBJECT
         found = platform.find(owner)
         if found is None:
-            # A library's class outside the platform, or one too new for it: the latter is reported by its type.
-            return not owner.startswith((prefix, "java/"))
+            # android-all holds no java.*: an enum's ordinal() or an AutoCloseable's close() is taken as given.
+            return not owner.startswith(prefix)
         return member in found.members or any(exists(parent, member) for parent in found.parents)
 
     missing = [t for t in dex.types if t.startswith(prefix) and platform.find(t) is None]

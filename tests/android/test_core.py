@@ -71,8 +71,7 @@ def test_missing_files_are_one_line_that_says_what_to_do(demo: Path, tmp_path: P
 
 
 def test_a_changed_file_is_not_used(demo: Path, tmp_path: Path) -> None:
-    for name in ("kotlin-compiler-embeddable-2.2.21.jar", "kotlin-stdlib-2.2.21.jar"):
-        (tmp_path / name).write_bytes(b"another content")
+    (tmp_path / "junit-4.13.2.jar").write_bytes(b"another content")
     result = build(demo, "test", "--cache", tmp_path)
     assert result.returncode == 1
     assert "is not the pinned file" in result.stderr

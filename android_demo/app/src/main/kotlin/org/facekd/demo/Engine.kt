@@ -1,0 +1,128 @@
+package org.facekd.demo
+
+import ai.onnxruntime.OrtException
+import android.content.Context
+import java.io.File
+import java.io.IOException
+import java.security.GeneralSecurityException
+import java.security.MessageDigest
+import org.facekd.core.Embedder
+import org.facekd.core.Face
+import org.facekd.core.FaceDetector
+import org.facekd.core.Manifest
+import org.facekd.core.ManifestException
+import org.facekd.core.RgbImage
+import org.facekd.core.SelfTest
+import org.facekd.core.Stage
+import org.facekd.core.StageTimes
+import org.facekd.core.TemplateStore
+import org.facekd.core.align
+import org.facekd.core.parseGoldenEmbedding
+import org.facekd.core.selfTest
+import org.facekd.runtime.OrtNetwork
+import org.facekd.runtime.Provider
+
+/** Why the app cannot recognise anybody; the message is for the user. */
+class EngineException(message: String) : Exception(message)
+
+/** Detector, face model and stored samples, ready. Use from one thread; the store from any. */
+class Engine private constructor(
+    val manifest: Manifest,
+    val provider: Provider,
+    val selfTest: SelfTest,
+    val store: TemplateStore,
+    private val detector: FaceDetector,
+    private val embedder: Embedder,
+) : AutoCloseable {
+    val times = StageTimes()
+
+    fun detect(image: RgbImage): List<Face> = times.time(Stage.DETECT) { detector.detect(image) }
+
+    fun embed(image: RgbImage, face: Face): FloatArray {
+        val crop = times.time(Stage.ALIGN) { align(image, face.landmarks, embedder.size) }
+        return times.time(Stage.EMBED) { embedder.embed(crop) }
+    }
+
+    override fun close() {
+        detector.close()
+        embedder.close()
+    }
+
+    companion object {
+        private const val MODEL = "model"
+        private const val DETECTOR = "detector/yunet.onnx"
+        private const val THREADS = 4
+        private val stores = HashMap<String, TemplateStore>()
+
+        /** The model's manifest, its files compared with their hashes. */
+        fun manifest(context: Context): Manifest = usable(context) {
+            Manifest.parse(asset(context, "$MODEL/manifest.json").toString(Charsets.UTF_8))
+        }
+
+        /** The one store of this model's samples: two would not see each other's changes. */
+        fun store(context: Context, manifest: Manifest): TemplateStore = synchronized(stores) {
+            // A file a model: another model's samples stay where they are until it returns.
+            val file = File(context.filesDir, "templates-${manifest.modelId.take(16)}.bin")
+            stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId, KeystoreKey.sealer()) }
+        }
+
+        /**
+         * Loads everything and runs the golden face. No other provider is tried in place of the one asked for.
+         *
+         * @throws EngineException this cannot work here; says why.
+         */
+        fun load(context: Context, provider: Provider): Engine = usable(context) {
+            val manifest = manifest(context)
+            if (manifest.rates.isEmpty()) throw EngineException(context.getString(R.string.no_thresholds))
+            fun file(path: String) = verified(asset(context, "$MODEL/$path"), path, manifest)
+            val crop = Pictures.decode(file(manifest.goldenCrop))
+            val golden = parseGoldenEmbedding(file(manifest.goldenEmbedding).toString(Charsets.UTF_8))
+            val name = context.getString(label(provider))
+            try {
+                val embedder = Embedder(OrtNetwork(file(manifest.model), provider, THREADS), manifest.input, manifest.output)
+                val test = selfTest(embedder, crop, golden, manifest.goldenMinCosine)
+                if (!test.passed) {
+                    embedder.close()
+                    throw EngineException(context.getString(R.string.provider_refused, name, test.cosine, test.bound))
+                }
+                // The detector stays on the CPU: the self-test says nothing about it elsewhere.
+                val detector = FaceDetector(OrtNetwork(asset(context, DETECTOR), Provider.CPU, THREADS))
+                Engine(manifest, provider, test, store(context, manifest), detector, embedder)
+            } catch (error: OrtException) {
+                throw EngineException(context.getString(R.string.provider_failed, name, error.message))
+            }
+        }
+
+        fun label(provider: Provider): Int = when (provider) {
+            Provider.CPU -> R.string.provider_cpu
+            Provider.XNNPACK -> R.string.provider_xnnpack
+            Provider.NNAPI -> R.string.provider_nnapi
+        }
+
+        private fun <T> usable(context: Context, work: () -> T): T = try {
+            work()
+        } catch (error: IOException) {
+            throw EngineException(context.getString(R.string.no_model, error.message))
+        } catch (error: ManifestException) {
+            throw EngineException(context.getString(R.string.model_failed, error.message))
+        } catch (error: IllegalArgumentException) {
+            throw EngineException(context.getString(R.string.model_failed, error.message))
+        } catch (error: GeneralSecurityException) {
+            throw EngineException(context.getString(R.string.store_failed, error.message))
+        } catch (error: LinkageError) {
+            // ONNX Runtime's native library is missing, or is of another processor.
+            throw EngineException(context.getString(R.string.no_runtime))
+        }
+
+        private fun asset(context: Context, path: String): ByteArray = context.assets.open(path).use { it.readBytes() }
+
+        private fun verified(bytes: ByteArray, path: String, manifest: Manifest): ByteArray {
+            val expected = manifest.files[path] ?: throw IOException("$path is not in the manifest")
+            if (sha256(bytes) != expected) throw IOException("$path is not the file that was exported")
+            return bytes
+        }
+
+        fun sha256(bytes: ByteArray): String =
+            MessageDigest.getInstance("SHA-256").digest(bytes).joinToString("") { String.format("%02x", it) }
+    }
+}

@@ -1,0 +1,77 @@
+package org.facekd.demo
+
+import android.content.Context
+import android.graphics.Bitmap
+import android.graphics.Canvas
+import android.graphics.Matrix
+import android.graphics.Paint
+import android.graphics.RectF
+import android.util.AttributeSet
+import android.util.TypedValue
+import android.view.View
+import org.facekd.core.Face
+
+/** A face in the picture and what is said of it. */
+class Labelled(val face: Face, val text: String, val known: Boolean)
+
+/**
+ * The camera's picture with a box and a name for each face.
+ *
+ * It draws the very image that is analysed, not a second stream of the camera: boxes lie where the faces are, whatever
+ * the device's sensor orientation and aspect ratio. A front camera is mirrored here, and only here.
+ */
+class PreviewView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
+    private var picture: Bitmap? = null
+    private var faces: List<Labelled> = emptyList()
+    private var mirrored = false
+    private val place = Matrix()
+    private val box = RectF()
+
+    // Scaled with the user's text size.
+    private val textPixels = TypedValue.applyDimension(TypedValue.COMPLEX_UNIT_SP, 16f, resources.displayMetrics)
+    private val margin = textPixels / 4
+    private val text = Paint(Paint.ANTI_ALIAS_FLAG).apply {
+        color = context.getColor(R.color.overlay_text)
+        textSize = textPixels
+    }
+    private val ground = Paint().apply { color = context.getColor(R.color.overlay_ground) }
+    private val frame = Paint(Paint.ANTI_ALIAS_FLAG).apply {
+        style = Paint.Style.STROKE
+        strokeWidth = TypedValue.applyDimension(TypedValue.COMPLEX_UNIT_DIP, 3f, resources.displayMetrics)
+    }
+
+    fun show(picture: Bitmap, mirrored: Boolean) {
+        this.picture = picture
+        this.mirrored = mirrored
+        invalidate()
+    }
+
+    fun label(faces: List<Labelled>) {
+        this.faces = faces
+        invalidate()
+    }
+
+    override fun onDraw(canvas: Canvas) {
+        val bitmap = picture ?: return
+        val scale = minOf(width.toFloat() / bitmap.width, height.toFloat() / bitmap.height)
+        val left = (width - bitmap.width * scale) / 2
+        val top = (height - bitmap.height * scale) / 2
+        place.setScale(scale, scale)
+        if (mirrored) place.postScale(-1f, 1f, bitmap.width * scale / 2, 0f)
+        place.postTranslate(left, top)
+        canvas.drawBitmap(bitmap, place, null)
+        for (labelled in faces) draw(canvas, labelled)
+    }
+
+    private fun draw(canvas: Canvas, labelled: Labelled) {
+        val found = labelled.face.box
+        box.set(found.left, found.top, found.left + found.width, found.top + found.height)
+        place.mapRect(box)
+        frame.color = context.getColor(if (labelled.known) R.color.face_known else R.color.face_unknown)
+        canvas.drawRect(box, frame)
+        val high = textPixels + 2 * margin
+        val below = if (box.top - high >= 0) box.top else box.bottom + high
+        canvas.drawRect(box.left, below - high, box.left + text.measureText(labelled.text) + 2 * margin, below, ground)
+        canvas.drawText(labelled.text, box.left + margin, below - margin - text.descent() / 2, text)
+    }
+}
