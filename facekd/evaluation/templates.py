@@ -14,7 +14,7 @@ from facekd.errors import FacekdError
 
 _POOL_ROWS = 1 << 15  # images pooled at once: 64 MB of 512 floats
 _ROWS = 256  # templates compared with all others at once
-_DENSE = 8  # a dense product is cheaper than gathering where a pair in so many is wanted
+_DENSE = 64  # a dense product is cheaper where a pair in so many is wanted: 17 ns a product, 1.2 us a gathered pair
 _GATHER = 1 << 13
 
 
@@ -109,14 +109,12 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     pairs picked out, which is faster than gathering 1,024 floats a pair. Where pairs are sparse, they are gathered.
     """
     scores = np.empty(len(first), dtype=np.float32)
-    rows, row = np.unique(first, return_inverse=True)
-    columns, column = np.unique(second, return_inverse=True)
+    (rows, row), (columns, column) = _distinct(first, len(features)), _distinct(second, len(features))
     if len(rows) * len(columns) > _DENSE * len(first):
         for start in range(0, len(first), _GATHER):
             part = slice(start, start + _GATHER)
             scores[part] = np.einsum("ij,ij->i", features[first[part]], features[second[part]])
         return scores
-    row, column = row.astype(np.int32), column.astype(np.int32)
     order = np.argsort(row, kind="stable")
     edges = np.searchsorted(row[order], np.arange(0, len(rows) + _ROWS, _ROWS))
     others = np.ascontiguousarray(features[columns].T)
@@ -125,6 +123,12 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
         products = features[rows[block * _ROWS : (block + 1) * _ROWS]] @ others
         scores[pairs] = products[row[pairs] - block * _ROWS, column[pairs]]
     return scores
+
+
+def _distinct(values: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """np.unique(values, return_inverse=True) of values in 0 .. limit - 1, by counting: nothing is sorted."""
+    used = np.bincount(values, minlength=limit) > 0
+    return np.flatnonzero(used), (np.cumsum(used) - 1).astype(np.int32)[values]
 
 
 @dataclass(frozen=True)

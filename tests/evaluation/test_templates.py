@@ -57,8 +57,12 @@ def test_pooling_refuses_what_has_no_direction_or_no_image() -> None:
         pool_templates(features, np.array([4, 9]), np.array([1, 2]))
 
 
-@pytest.mark.parametrize("pairs", [30, 6000], ids=["gathered", "multiplied"])
-def test_pair_scores_are_dot_products_in_the_order_of_the_list(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pairs", [1, 30, 6000])
+@pytest.mark.parametrize("dense", [0, 1000], ids=["gathered", "multiplied"])
+def test_pair_scores_are_dot_products_in_the_order_of_the_list(
+    pairs: int, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DENSE", dense)
     monkeypatch.setattr(module, "_ROWS", 16)
     monkeypatch.setattr(module, "_GATHER", 7)
     rng = np.random.default_rng(0)
