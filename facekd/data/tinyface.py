@@ -5,7 +5,7 @@
     Testing_Set/gallery_match_img_ID_pairs.mat     gallery_set, gallery_ids
 
 The published images are a few pixels wide and not aligned. Results differ by how they were enlarged and aligned, so the
-folders must hold 112x112 crops of the same names; --mat files stay where they are.
+folders must hold 112x112 crops of the same names; the .mat files stay as they are.
 """
 
 from dataclasses import dataclass
