@@ -53,7 +53,9 @@ def parse(data: bytes) -> ClassFile:
         at += 1
         if tag == 1:
             (length,) = struct.unpack_from(">H", data, at)
-            constants[index] = data[at + 2 : at + 2 + length].decode("utf-8", "surrogatepass")
+            # Java's own UTF-8 writes NUL as two bytes.
+            text = data[at + 2 : at + 2 + length].replace(b"\xc0\x80", b"\0")
+            constants[index] = text.decode("utf-8", "surrogatepass")
             at += 2 + length
         else:
             if tag == 7:
