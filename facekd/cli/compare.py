@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
             print_json({**done.to_dict(), "out": out})
         else:
             for on in done.sets:
-                columns, rows = table_rows(done, on)
+                columns, rows = _narrow(*table_rows(done, on))
                 files = f"report {out / 'compare.md'}\ncells  {out / 'compare.csv'}"
                 files += f"\nplot   {out / 'compare.png'}" if (out / "compare.png").is_file() else ""
                 print_table(f"{done.grid.name} on {on}, {done.grid.budget.describe()} a run", columns, rows, files)
@@ -60,6 +60,22 @@ def register(app: typer.Typer) -> None:
                 f"{len(done.failures)} of {len(done.cells)} cells failed, the first ({first.cell}): {first.reason}. "
                 "The same command tries them again"
             )
+
+
+def _narrow(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The report's table for a terminal of 80 columns: each std beside its mean, no student column if there is one."""
+    spreads = [index for index, name in enumerate(columns) if name == "std"]
+    left_out = {*spreads, columns.index("images")}
+    student = columns.index("student")
+    if len({row[student] for row in rows if row[student]}) < 2:
+        left_out.add(student)
+    narrow = []
+    for row in rows:
+        cells = list(row)
+        for index in spreads:
+            cells[index - 1] += f" ± {row[index]}" if row[index] else ""
+        narrow.append([cell for index, cell in enumerate(cells) if index not in left_out])
+    return [name for index, name in enumerate(columns) if index not in left_out], narrow
 
 
 def _show_plan(grid: str, overrides: list[str], teacher: str | None, *, json_output: bool) -> None:
