@@ -169,7 +169,7 @@ class Rate(_Strict):
         peak_gflops: best GEMM of this machine, same precision and number of threads, measured in the same run.
         peak_kernel: which one.
         times_limit: peak_gflops / gflops, how many times longer than if every operation ran at the peak.
-        cpu_times_limit: the same by processor time: cpu_p50 by what one thread at its share of the peak would need.
+        cpu_times_limit: the same by processor time, cpu_p50 for p50; of one thread only.
     """
 
     gflops: float

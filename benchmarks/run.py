@@ -203,7 +203,8 @@ def rate_of(
         peak_gflops=peak[0],
         peak_kernel=peak[1],
         times_limit=peak[0] / gflops,
-        cpu_times_limit=latency.cpu_p50_ms * (peak[0] / threads) / operations if latency.cpu_p50_ms else None,
+        # With several threads, waiting counts as processor time and a busy machine lowers the peak: no such figure.
+        cpu_times_limit=latency.cpu_p50_ms * peak[0] / operations if latency.cpu_p50_ms and threads == 1 else None,
     )
 
 

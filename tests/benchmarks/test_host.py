@@ -110,11 +110,13 @@ def test_paths_without_a_model(tmp_path: Path, content: str | None) -> None:
 
 def test_rate_and_limit(make_record: Callable[..., Record]) -> None:
     latency = make_record(latency={"p50_ms": 4.0, "cpu_p50_ms": 6.0}).latency
-    rate = rate_of(200_000_000, 2, 2, latency, (800.0, "mm"))
+    rate = rate_of(200_000_000, 2, 1, latency, (800.0, "mm"))
     assert rate is not None
     assert rate.gflops == pytest.approx(200)  # 0.8 GFLOP in 4 ms
     assert rate.times_limit == pytest.approx(4)
-    assert rate.cpu_times_limit == pytest.approx(3)  # 6 ms of processor; 0.8 GFLOP at 400 a thread is 2 ms
+    assert rate.cpu_times_limit == pytest.approx(6)  # 6 ms of processor; 0.8 GFLOP at 800 a second is 1 ms
+    several = rate_of(200_000_000, 2, 2, latency, (800.0, "mm"))
+    assert several is not None and several.cpu_times_limit is None
     assert rate_of(None, 1, 1, latency, None) is None
 
 
