@@ -32,6 +32,8 @@ def test_everything_it_names_is_there_and_true(
         figures["models"]["distilled"]["accuracy"] - figures["models"]["undistilled"]["accuracy"]
     )
     assert (Path(figures["artefacts"]["onnx"]) / "manifest.json").is_file()
+    record = json.loads((tmp_path / "q" / "benchmark.jsonl").read_text())
+    assert record["latency"]["p50_ms"] == figures["latency_ms"]["onnx"] > 0
 
     bundles = {name: load_bundle(model["bundle"]) for name, model in figures["models"].items()}
     assert [bundles[name].card.kind for name in ("teacher", "undistilled", "distilled")] == [

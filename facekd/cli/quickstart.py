@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         start = time.perf_counter()
         result: QuickstartResult = run(out, seed=seed, overrides=overrides or [], track=track)
         artefacts = _export(result.distilled.bundle, out / "export")
+        latency_ms = _benchmark(artefacts, out / "benchmark.jsonl")
         seconds = time.perf_counter() - start
         models = (result.teacher, result.undistilled, result.distilled)
         if json_output:
@@ -52,6 +53,7 @@ def register(app: typer.Typer) -> None:
                     "errors_removed": result.errors_removed,
                     "faces": result.faces,
                     "artefacts": artefacts,
+                    "latency_ms": latency_ms,
                     "seconds": seconds,
                 }
             )
@@ -74,6 +76,10 @@ def register(app: typer.Typer) -> None:
             f"faces     {result.faces}\n"
             + "".join(f"{model.name:<12}{model.bundle}\n" for model in models)
             + "".join(f"{target:<12}{path}\n" for target, path in artefacts.items())
+            + "".join(
+                f"latency     {value:.2f} ms a face, {target}, one thread ({out / 'benchmark.jsonl'})\n"
+                for target, value in latency_ms.items()
+            )
             + f"{seconds:.0f} s in all. Next: facekd info {result.distilled.bundle}"
         )
         columns = ("model", "parameters", "MACs", "accuracy", "std over folds", "AUC")
@@ -106,3 +112,17 @@ def _export(bundle: Path, out: Path) -> dict[str, Path]:
         say=lambda text: print(text, file=sys.stderr),
     )
     return {"onnx": target}
+
+
+def _benchmark(artefacts: dict[str, Path], out: Path) -> dict[str, float]:
+    """Median latency of each artefact on this machine, in ms; the records are kept in `out`."""
+    if not artefacts:
+        return {}
+    from facekd.benchmarks.harness import Plan
+    from facekd.benchmarks.run import HostRun, run_on_host
+    from facekd.benchmarks.subject import find_subjects
+
+    plan = Plan(duration_s=1.0, max_repeats=1, max_warm_up_s=1.0)
+    settings = HostRun(plan=plan, profile=False, peak=False, out=out)
+    records = run_on_host(find_subjects(list(artefacts.values())), settings)
+    return {target: record.latency.p50_ms for target, record in zip(artefacts, records, strict=True)}

@@ -35,7 +35,7 @@ class AdaDistillSettings(TermSettings):
 class AdaDistillTerm(Term):
     """A margin softmax of the student whose class centres are a moving average of the teacher's embeddings.
 
-    For an image i of identity y, before the loss (arXiv 2407.01332, section 3, factors as in the authors' code):
+    For an image i of identity y, before the loss (arXiv 2407.01332, factors as in the authors' code):
     w_y <- a_i w_y + (1 - a_i) t_i with a_i = cos(s_i, t_i) x cos(w_y, t_i), both factors no less than 0.
     While the student is poor, a is near 0 and the centre is the teacher's view of this very image, an easy target. As
     it improves, the centre settles on the identity's mean, a harder one. An image that the teacher itself places far

@@ -26,7 +26,7 @@ class CckdSettings(TermSettings):
 
 @register_term("cckd", CckdSettings)
 class CckdTerm(Term):
-    """1 / b^2 sum over i, j of (k(s_i, s_j) - k(t_i, t_j))^2 (arXiv 1904.01802, section 3).
+    """1 / b^2 sum over i, j of (k(s_i, s_j) - k(t_i, t_j))^2 (arXiv 1904.01802).
 
     k is the Gaussian kernel of unit embeddings, expanded to order P: k(x, y) is about
     exp(-2 gamma) sum over p = 0..P of (2 gamma)^p / p! (x . y)^p. The two widths may differ. The paper's other part, KD

@@ -28,7 +28,7 @@ class DarkRankSettings(TermSettings):
 class DarkRankTerm(Term):
     """-log P(the teacher's order | the student's scores), each image in turn the query, mean over queries.
 
-    The paper's hard transfer (arXiv 1707.01220, section 3: ListMLE of one permutation). P of an order is the product
+    The paper's hard transfer (arXiv 1707.01220: ListMLE of one permutation). P of an order is the product
     over ranks r of exp(S_r) / sum over r' >= r of exp(S_r'), S the student's scores -alpha |x - y|^beta of unit
     embeddings. What the paper leaves open, and here is facekd's choice: the candidates are the other images of the
     batch, of which only the `length` nearest are ranked (far ones are all alike).

@@ -39,11 +39,11 @@ class EkdTerm(Term):
 
     t is the temperature. Each network has its own thresholds: at FAR 1/a the cosine that floor(m / a) of the batch's m
     impostor pairs exceed, as a running mean over batches. Critical pairs are all genuine ones and the student's
-    `hardest` impostor ones. The abstract says as much; the sigmoid's temperature, the running mean and the weights are those of
-    the authors' code. There the running mean starts at 0, here at the first batch's thresholds (facekd's choice: from 0
-    it takes hundreds of batches to arrive). Below 1/m the batch's most similar impostor pair is the threshold, so the
-    strict FARs mean something only with large batches; and batches drawn at random from thousands of identities hold
-    few genuine pairs.
+    `hardest` impostor ones. The abstract says as much; the sigmoid's temperature, the running mean and the weights are
+    those of the authors' code. There the running mean starts at 0, here at the first batch's thresholds (facekd's
+    choice: from 0 it takes hundreds of batches to arrive). Below 1/m the batch's most similar impostor pair is the
+    threshold, so the strict FARs mean something only with large batches; and batches drawn at random from thousands of
+    identities hold few genuine pairs.
 
     Attributes:
         student_thresholds, teacher_thresholds: cosines [number of FARs], saved with the state.

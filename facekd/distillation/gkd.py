@@ -27,7 +27,7 @@ class GkdSettings(TermSettings):
 
 @register_term("gkd", GkdSettings)
 class GkdTerm(Term):
-    """Primary-KD and Binary-KD of the grouped logits; Secondary-KD is left out (arXiv 2304.04462, section 3).
+    """Primary-KD and Binary-KD of the grouped logits; Secondary-KD is left out (arXiv 2304.04462).
 
     For each image the classes are split by the cumulative probability of the teacher's softened prediction: the most
     probable ones up to `rate`, and always the true one, are the primary group.

@@ -35,7 +35,7 @@ class MarginDistillationSettings(TermSettings):
 
 @register_term("margindistillation", MarginDistillationSettings)
 class MarginDistillationTerm(Term):
-    """ArcFace over the teacher's frozen class centres W with a margin m_i an image (arXiv 2003.02586, section 3).
+    """ArcFace over the teacher's frozen class centres W with a margin m_i an image (arXiv 2003.02586).
 
     m_i = (m_max - m_min) / d_max x d_i + m_min, d_i = cos(t_i, W_y), d_max the largest d of the batch: an image
     that the teacher places near its centre must come nearer itself. The target's logit is s cos(theta_i + m_i). That d

@@ -36,7 +36,7 @@ class OfaTerm(Term):
 
     An exit branch turns the student's tapped map into class logits (1x1 convolution, GELU, mean over places, linear).
     On them and on the student's own logits: the adaptive target loss
-    -(1 + p_T[y])^gamma log p_S[y] - sum over c != y of p_T[c] log p_S[c] (arXiv 2310.19444, section 3), p_T the
+    -(1 + p_T[y])^gamma log p_S[y] - sum over c != y of p_T[c] log p_S[c] (arXiv 2310.19444), p_T the
     teacher's prediction through its frozen classifier. The authors' code takes 1 from the target's factor, which there
     is the cross entropy of its own, and raises the other p_T to gamma as well; the paper's equation is used.
     facekd's choices: one exit, at the last map, the only one tapped; the branch's form.

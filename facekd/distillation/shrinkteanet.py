@@ -17,7 +17,7 @@ class ShrinkTeaNetSettings(TermSettings):
 
 @register_term("shrinkteanet", ShrinkTeaNetSettings)
 class ShrinkTeaNetTerm(Term):
-    """mean over the batch of (1 - cos(e_S, e_T))^2 (arXiv 1905.10620, the angular distillation loss, section 3).
+    """mean over the batch of (1 - cos(e_S, e_T))^2 (arXiv 1905.10620, the angular distillation loss).
 
     Unlike the term `embedding` the difference is squared: samples far from the teacher's direction count more, near
     ones hardly. The paper adds the same loss at intermediate stages through learned 1x1 convolutions; here only the

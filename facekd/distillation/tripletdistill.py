@@ -30,7 +30,7 @@ class TripletDistillSettings(TermSettings):
 
 @register_term("tripletdistill", TripletDistillSettings)
 class TripletDistillTerm(Term):
-    """mean over triplets of max(D_S(a, p) - D_S(a, n) + F(d), 0) (arXiv 1905.04457, section 2).
+    """mean over triplets of max(D_S(a, p) - D_S(a, n) + F(d), 0) (arXiv 1905.04457).
 
     d = max(D_T(a, n) - D_T(a, p), 0) is the teacher's own gap, F(d) = (m_max - m_min) / d_max x d + m_min the margin it
     sets: identities that the teacher holds far apart get a wide one. D is the squared distance of unit embeddings,
