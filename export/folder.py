@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from facekd.data.writing import replace_folder, sync
 from facekd.errors import FacekdError, UsageError
 from facekd.export.manifest import LOG_FILE, MANIFEST_FILE
 
@@ -44,7 +45,7 @@ def staged(path: Path) -> Iterator[Path]:
             yield folder
             folder.chmod(0o755)  # mkdtemp's own is private to the user
             _sync(folder)
-            _replace(folder, path)
+            replace_folder(folder, path)
     except FacekdError as error:
         log = folder / LOG_FILE
         if log.is_file() and log.stat().st_size:
@@ -79,26 +80,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _replace(folder: Path, path: Path) -> None:
-    """Puts `folder` in the place of `path`; an old artefact steps aside and returns if the rename fails."""
-    if not path.exists() or not any(path.iterdir()):
-        folder.replace(path)
-        return
-    old = folder.with_name(folder.name + ".old")
-    path.replace(old)
-    try:
-        folder.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    shutil.rmtree(old)
-
-
 def _sync(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(file)

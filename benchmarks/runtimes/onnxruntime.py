@@ -1,7 +1,6 @@
 """ONNX Runtime on the CPU, and its own profile of every node."""
 
 import json
-import os
 import statistics
 import tempfile
 from collections import defaultdict
@@ -12,8 +11,6 @@ import numpy as np
 
 from facekd.benchmarks.runtimes.base import Runtime, Session, first_line
 from facekd.errors import FacekdError, UsageError
-
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # 1.29 and later report usage otherwise
 
 
 class OnnxRuntime(Runtime):

@@ -1,6 +1,5 @@
 """ONNX through torch's dynamo exporter: one file, simplified, checked, with its meaning in its metadata."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +11,6 @@ from facekd.errors import FacekdError
 from facekd.export.manifest import ArtefactInput, Layout
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
-
-# ONNX Runtime 1.29 and later report usage from Linux, macOS and Android unless this is set before the library loads.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 @register_target

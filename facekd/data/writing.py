@@ -41,20 +41,35 @@ def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     if path.exists() and not overwrite and any(path.iterdir()):
         raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    aside = path.with_name(f".{path.name}.old-{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        if path.exists():
-            path.replace(aside)
-        try:
-            temporary.replace(path)
-        except OSError:
-            if aside.exists():
-                aside.replace(path)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
+        replace_folder(temporary, path)
     except OSError as error:
         raise FacekdError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(folder: Path, path: Path) -> None:
+    """Renames `folder` to `path`; a full folder there steps aside first, and returns if the rename fails."""
+    if not path.exists() or not any(path.iterdir()):
+        folder.replace(path)
+        return
+    old = folder.with_name(folder.name + ".old")
+    path.replace(old)
+    try:
+        folder.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

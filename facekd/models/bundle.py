@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from facekd.data.writing import replace_folder, sync
 from facekd.errors import FacekdError, UsageError
 from facekd.models.card import (
     CARD_FILE,
@@ -226,36 +227,13 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield folder
         folder.chmod(0o755)  # mkdtemp's own is private to the user
         for file in folder.iterdir():
-            _sync(file)
-        _replace(folder, path)
-        _sync(path.parent)
+            sync(file)
+        replace_folder(folder, path)
+        sync(path.parent)
     except (OSError, SafetensorError) as error:
         raise FacekdError(f"cannot write a bundle at {path}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(folder: Path, path: Path) -> None:
-    """Puts `folder` in the place of `path`; a full folder cannot be renamed over, so the old one steps aside first."""
-    if not path.exists() or not any(path.iterdir()):
-        folder.replace(path)
-        return
-    old = folder.with_name(folder.name + ".old")
-    path.replace(old)
-    try:
-        folder.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
