@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,7 @@ def test_all_goes_on_past_a_failure_and_exits_1(
     app: typer.Typer, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(_TARGETS, "broken", _Broken)
+    monkeypatch.setattr(sys, "argv", ["facekd", "export", "as", "typed"])
     out, results = tmp_path / "out", tmp_path / "results.md"
     results.write_text("# Results\n\nSomething measured by hand.\n")
     arguments = (bundle_path, "--target", "broken,onnx", "--faces", 4, "--out", out, "--results", results)
@@ -129,7 +131,7 @@ def test_all_goes_on_past_a_failure_and_exits_1(
     assert "Something measured by hand." in text
     assert "an operator it does not know" in text
     assert "onnxruntime 1." in text
-    assert "    facekd " in text
+    assert "    facekd export as typed\n" in text
     # Run again, the section is replaced, not repeated.
     run(app, *arguments, "--overwrite")
     assert results.read_text().count("## Export of small-prelu") == 1
