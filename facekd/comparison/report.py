@@ -37,7 +37,7 @@ class Comparison:
         grid: what is compared.
         cells: all of them.
         finished: their figures, in the order of `cells`.
-        failures: those that failed in this session.
+        failures: those that failed this time.
         sets: what they report on, as the recipe names them; the first is the one that orders the methods.
         teacher_accuracy: the teacher's, by set; empty without a teacher.
     """

@@ -37,7 +37,7 @@ class LoopResult:
         total_steps: steps of the whole run; more than progress.step if `max_minutes` ended it.
         chosen_step: the step whose weights the task carries now: the best on the dev pairs, or the last.
         precision: what it was trained in.
-        history: the dev figures of this session, by step.
+        history: the dev figures since the start or the resumption, by step.
     """
 
     progress: Progress
