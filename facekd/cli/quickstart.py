@@ -73,7 +73,7 @@ def register(app: typer.Typer) -> None:
         caption = (
             f"Verification of {pairs} pairs of people that no model has seen.\n"
             f"Distillation: {100 * result.gain:+.1f} points, {result.errors_removed:.0%} of the errors removed.\n"
-            f"faces     {result.faces}\n"
+            f"faces       {result.faces}\n"
             + "".join(f"{model.name:<12}{model.bundle}\n" for model in models)
             + "".join(f"{target:<12}{path}\n" for target, path in artefacts.items())
             + "".join(
