@@ -14,6 +14,8 @@ from facekd.data.writing import replace_folder, sync
 from facekd.errors import FacekdError, UsageError
 from facekd.export.manifest import LOG_FILE, MANIFEST_FILE
 
+LOG_NOTE = "; the converter's log is "
+
 
 def check_destination(path: Path, *, overwrite: bool) -> None:
     """Refuses a place that is taken, before anything is computed.
@@ -49,7 +51,7 @@ def staged(path: Path) -> Iterator[Path]:
     except FacekdError as error:
         log = folder / LOG_FILE
         if log.is_file() and log.stat().st_size:
-            error.args = (f"{error}; the converter's log is {keep_log(log, path.name)}",)
+            error.args = (f"{error}{LOG_NOTE}{keep_log(log, path.name)}",)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

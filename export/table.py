@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from facekd.errors import FacekdError
+from facekd.export.folder import LOG_NOTE
 from facekd.export.manifest import Manifest
 from facekd.export.matrix import Cell
 
@@ -128,7 +129,8 @@ def _markdown(name: str, cells: Sequence[Cell], command: str) -> str:
     lines += ["", caption(manifests) + "." if manifests else "No artefact passed."]
     lines += ["", _circumstances(manifests)] if manifests else []
     lines += ["", f"    {command}"]
-    lines += ["", *(f"- {reason}" for reason in reasons(cells))] if reasons(cells) else []
+    # The log that a reason may name is a file of this machine: of no use to the document's readers.
+    lines += ["", *(f"- {reason.partition(LOG_NOTE)[0]}" for reason in reasons(cells))] if reasons(cells) else []
     return "\n".join(lines) + "\n"
 
 

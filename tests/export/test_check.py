@@ -130,6 +130,7 @@ def test_all_goes_on_past_a_failure_and_exits_1(
     text = results.read_text()
     assert "Something measured by hand." in text
     assert "an operator it does not know" in text
+    assert "log is" not in text
     assert "onnxruntime 1." in text
     assert "    facekd export as typed\n" in text
     # Run again, the section is replaced, not repeated.
