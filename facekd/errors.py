@@ -1,5 +1,8 @@
 """Errors meant for people: one line that says what was given, what is valid and what to do."""
 
+import importlib
+from collections.abc import Sequence
+
 
 class FacekdError(Exception):
     """Something could not be done. The command line prints the message alone and exits 1."""
@@ -11,3 +14,18 @@ class UsageError(FacekdError):
     """What the caller asked for is not valid: a missing path, an unknown name, a recipe typo. Exits 2."""
 
     exit_code = 2
+
+
+def require_modules(what: str, modules: Sequence[str], *, extra: str) -> None:
+    """Imports the modules that `what` needs.
+
+    Raises:
+        UsageError: one is missing; names the extra that brings it.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(
+                f"{what} needs {module}, which cannot be imported ({error}): pip install 'facekd[{extra}]'"
+            ) from error

@@ -7,7 +7,7 @@ the value given and what is valid.
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -213,25 +213,41 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UsageError: no such recipe, not YAML, an unknown field, a value that is not valid.
     """
-    path = Path(path)
-    if not path.is_file():
-        shipped = shipped_recipes()
-        if str(path) not in shipped:
-            raise UsageError(f"no recipe {str(path)!r}: give a YAML file or one of {', '.join(shipped)}")
-        path = shipped[str(path)]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"recipe {path} is not YAML: {reason}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"recipe {path} holds {type(content).__name__}, expected fields such as data:, model:")
+    path, content = read_yaml(path, kind="recipe", shipped=shipped_recipes, fields="data:, model:")
     for override in overrides:
         _override(content, override)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"recipe {path}: {_explain(error)}") from error
+
+
+def read_yaml(
+    path: str | Path, *, kind: str, shipped: Callable[[], dict[str, Path]], fields: str
+) -> tuple[Path, dict[str, Any]]:
+    """A YAML file of fields, by path or by the name of a shipped one: where it lies and what it holds.
+
+    Args:
+        kind: what the file is called in errors.
+        shipped: the shipped ones by name.
+        fields: examples of fields, for the error where there are none.
+
+    Raises:
+        UsageError: no such file, not YAML, or no fields.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = shipped()
+        if str(path) not in known:
+            raise UsageError(f"no {kind} {str(path)!r}: give a YAML file or one of {', '.join(known)}")
+        path = known[str(path)]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{kind} {path} holds {type(content).__name__}, expected fields such as {fields}")
+    return path, content
 
 
 def _override(content: dict[str, Any], override: str) -> None:

@@ -1,6 +1,5 @@
 """What every runtime is: `require` imports it, `open` gives a session, a session runs inputs and may profile them."""
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from facekd.errors import UsageError
+from facekd.errors import require_modules
 
 
 class Session(ABC):
@@ -62,14 +61,7 @@ class Runtime(ABC):
         Raises:
             UsageError: it is not installed; names the extra that brings it.
         """
-        for module in self.modules:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise UsageError(
-                    f"runtime {self.name} needs {module}, which cannot be imported ({error}): "
-                    f"pip install 'facekd[{self.extra}]'"
-                ) from error
+        require_modules(f"runtime {self.name}", self.modules, extra=self.extra)
 
     def version(self) -> str:
         """Of the package."""

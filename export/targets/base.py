@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from facekd.errors import FacekdError, UsageError
+from facekd.errors import FacekdError, UsageError, require_modules
 from facekd.export.manifest import ArtefactInput, Layout, Precision, Quantisation
 from facekd.export.network import Network, feed
 
@@ -152,14 +152,7 @@ class Target(ABC):
         Raises:
             UsageError: a package is missing; names the extra that brings it.
         """
-        for module in self.modules:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise UsageError(
-                    f"target {self.name} needs {module}, which cannot be imported ({error}): "
-                    f"pip install 'facekd[{self.extra}]'"
-                ) from error
+        require_modules(f"target {self.name}", self.modules, extra=self.extra)
 
     def validate(self, options: ExportOptions) -> None:
         """Refuses options the target cannot honour, before anything is computed.

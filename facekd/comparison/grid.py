@@ -8,11 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facekd.errors import UsageError
-from facekd.recipe import ModelConfig, Recipe, Section, load_recipe
+from facekd.recipe import ModelConfig, Recipe, Section, load_recipe, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 # With a budget of steps alone, epochs must never be what ends a run.
@@ -131,18 +130,7 @@ def load_grid(path: str | Path) -> tuple[Grid, Path]:
     Raises:
         UsageError: no such grid, not YAML, an unknown field or a value that is not valid.
     """
-    path = Path(path)
-    if not path.is_file():
-        shipped = shipped_grids()
-        if str(path) not in shipped:
-            raise UsageError(f"no grid {str(path)!r}: give a YAML file or one of {', '.join(shipped)}")
-        path = shipped[str(path)]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"grid {path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"grid {path} holds {type(content).__name__}, expected fields such as base:, methods:")
+    path, content = read_yaml(path, kind="grid", shipped=shipped_grids, fields="base:, methods:")
     methods = content.get("methods")
     if isinstance(methods, dict):
         content["methods"] = {name: sections or {} for name, sections in methods.items()}  # `undistilled:` alone is {}
