@@ -24,8 +24,9 @@ import torch
 from facekd.cli.output import print_json, print_table
 from facekd.data.dataset import FaceDataset, collate
 from facekd.data.source import Source, Subset
+from facekd.distillation.build import build_task
 from facekd.distillation.prompting import PromptedTeacher
-from facekd.distillation.task import Task, build_task
+from facekd.distillation.task import Task
 from facekd.errors import FacekdError
 from facekd.recipe import Recipe, load_recipe
 from facekd.training.feed import Feed, Window

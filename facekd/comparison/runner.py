@@ -29,7 +29,7 @@ from facekd.comparison.figures import CellFigures
 from facekd.comparison.grid import Cell, Grid, TeacherTraining
 from facekd.data.source import Source
 from facekd.data.verification_set import load_verification_set
-from facekd.distillation.task import build_task
+from facekd.distillation.build import build_task
 from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.evaluation.verification import VerificationResult

@@ -2,23 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from facekd.data.source import Source
 from facekd.distillation.prompting import AptSettings, PromptedTeacher
-from facekd.distillation.registry import Shapes, Term, Views, check_term, find_term
+from facekd.distillation.registry import Term, Views
 from facekd.distillation.teacher import OnnxTeacher
 from facekd.errors import UsageError
-from facekd.heads import MarginHead, create_head
+from facekd.heads import MarginHead
 from facekd.input_spec import InputSpec
-from facekd.models.bundle import Bundle, load_teacher
-from facekd.models.registry import Backbone, create_model
-from facekd.models.transformer import TransformerTeacher
+from facekd.models.registry import Backbone
 from facekd.recipe import Recipe
 
 # State that training never changes: the teacher's own weights, which the bundle holds.
@@ -247,158 +243,6 @@ class _Embedding(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""
         return self.teacher(x).embedding
-
-
-def build_task(recipe: Recipe, source: Source) -> Task:
-    """The task that a recipe describes, on the identities of `source`.
-
-    Raises:
-        UsageError: what the recipe names does not fit together: no teacher for a term that needs one, a teacher of
-            another embedding width, a head of other identities, an input size the teacher does not take.
-    """
-    student_input = InputSpec()
-    student = create_model(recipe.model.name, **recipe.model.arguments)
-    settings = {name: check_term(name, values) for entry in recipe.distillation for name, values in entry.items()}
-    apt = cast(AptSettings | None, settings.get("apt"))
-    if settings and recipe.teacher is None:
-        raise UsageError(f"distillation by {', '.join(settings)} needs a teacher: give --teacher or teacher.bundle")
-
-    teacher: PromptedTeacher | OnnxTeacher | None = None
-    bundle: Bundle | None = None
-    teacher_input = origin = None
-    inherits = recipe.head.init == "teacher" and recipe.head.weight > 0
-    if recipe.teacher is not None and not settings and inherits:
-        # Only its class centres are inherited (ProxylessKD): nothing of the teacher runs.
-        bundle = _bundle_with_head(Path(recipe.teacher.bundle))
-        origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
-    if recipe.teacher is not None and settings:
-        path = Path(recipe.teacher.bundle)
-        if path.suffix == ".onnx":
-            if apt is not None:
-                raise UsageError(f"apt needs a Transformer teacher bundle, {path} is an ONNX file")
-            teacher = OnnxTeacher(path)
-            origin = TeacherOrigin(path.stem, teacher.sha256)
-        else:
-            bundle = load_teacher(path)
-            teacher_input = bundle.card.input
-            teacher = PromptedTeacher(
-                cast(TransformerTeacher, bundle.model),
-                prompts=apt.prompts if apt else 0,
-                every=apt.every if apt else 1,
-            )
-            origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
-            if teacher_input.size != student_input.size:
-                raise UsageError(f"teacher {path} takes {teacher_input.size} images, the student {student_input.size}")
-
-    head = _student_head(recipe, source, student, bundle)
-    keeps = apt is not None and apt.prompts > 0 and apt.keep == "head" and apt.keep_weight > 0
-    readers = [name for name in settings if getattr(find_term(name).build, "needs_teacher_classifier", False)]
-    if readers and bundle is None:
-        raise UsageError(f"{readers[0]} reads the teacher's classes: give a teacher bundle with its head")
-    teacher_head = None
-    if bundle is not None and (keeps or readers):
-        teacher_head = _teacher_head(bundle, source, why="apt.keep = head" if keeps else readers[0])
-    terms = _build_terms(settings, student, teacher, identities=source.num_identities)
-    for name, term in terms.items():
-        if term.needs_student_classifier and head is None:
-            raise UsageError(f"{name} compares the student's own classes: head.weight must be above 0")
-    return Task(
-        student=student,
-        student_input=student_input,
-        head=head,
-        head_weight=recipe.head.weight,
-        recipe=recipe,
-        teacher=teacher,
-        teacher_input=teacher_input,
-        teacher_head=teacher_head,
-        apt=apt,
-        terms=terms,
-        origin=origin,
-    )
-
-
-def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bundle | None) -> MarginHead | None:
-    if recipe.head.weight == 0:
-        return None
-    if source.num_identities < 2:
-        raise UsageError(f"{source.name} has {source.num_identities} identity; a margin softmax needs at least 2")
-    width = int(getattr(student, "embedding_width"))  # noqa: B009  (a Module's attributes are untyped)
-    head = create_head(
-        recipe.head.name, embedding_width=width, num_identities=source.num_identities, **recipe.head.arguments
-    )
-    if recipe.head.init == "teacher":
-        if bundle is None:
-            raise UsageError("head.init = teacher needs a teacher bundle with its head")
-        centres = _matching_centres(bundle, source, why="head.init = teacher")
-        if centres.shape[1] != width:
-            raise UsageError(f"head.init = teacher: the teacher's centres are {centres.shape[1]} wide, not {width}")
-        with torch.no_grad():
-            # The scale of a fresh centre: it sets the centres' effective learning rate.
-            head.centres.copy_(functional.normalize(centres) * head.centres.norm(dim=1).mean())
-    return head.requires_grad_(not recipe.head.freeze)
-
-
-def _bundle_with_head(path: Path) -> Bundle:
-    if path.suffix == ".onnx":
-        raise UsageError(f"head.init = teacher needs a teacher bundle with its head, {path} is an ONNX file")
-    return load_teacher(path)
-
-
-def _teacher_head(bundle: Bundle, source: Source, *, why: str) -> MarginHead:
-    """The teacher's own head with its frozen centres."""
-    centres = _matching_centres(bundle, source, why=why)
-    card = bundle.card.head
-    assert card is not None  # _matching_centres has checked it
-    head = create_head(card.name, embedding_width=centres.shape[1], num_identities=centres.shape[0], **card.arguments)
-    with torch.no_grad():
-        head.centres.copy_(centres)
-    return head
-
-
-def _matching_centres(bundle: Bundle, source: Source, *, why: str) -> torch.Tensor:
-    """The teacher's centres [n, e], if they are of these identities in this order."""
-    instead = {
-        "apt.keep = head": "use apt.keep = embedding, which needs no head",
-        "head.init = teacher": "use head.init = random",
-    }
-    other = instead.get(why, "use a term that follows embeddings, such as embedding")
-    if bundle.head_centres is None or bundle.card.head is None:
-        raise UsageError(f"{why}: teacher {bundle.path} carries no head; {other}")
-    labels = bundle.card.head.labels
-    count = bundle.card.head.num_identities
-    if count != source.num_identities or (labels is not None and labels != source.fingerprint()):
-        raise UsageError(
-            f"{why}: the teacher's head has {count} identities of other data than {source.name} "
-            f"({source.num_identities}); {other}"
-        )
-    return bundle.head_centres
-
-
-def _build_terms(
-    settings: dict[str, Any], student: nn.Module, teacher: nn.Module | None, *, identities: int
-) -> dict[str, Term]:
-    entries = {name: find_term(name) for name in settings}
-    building = {name: entry.build for name, entry in entries.items() if entry.build is not None}
-    if not building or teacher is None:
-        return {}
-    body = teacher.teacher if isinstance(teacher, PromptedTeacher) else None
-    shapes = Shapes(
-        student_channels=int(getattr(student, "feature_channels", 0)),
-        student_grid=getattr(student, "feature_grid", (0, 0)),
-        student_embedding=int(getattr(student, "embedding_width", 0)),
-        teacher_width=body.token_width if body is not None else None,
-        teacher_grid=body.grid if body is not None else None,
-        teacher_embedding=body.embedding_width if body is not None else cast(OnnxTeacher, teacher).embedding_width,
-        identities=identities,
-    )
-    terms = {name: build(settings[name], shapes) for name, build in building.items()}
-    for name, term in terms.items():
-        if term.needs_tokens and not isinstance(student, Backbone):
-            raise UsageError(
-                f"{name} reads the student's feature map, but {type(student).__name__} has no forward_features, "
-                "feature_channels and feature_grid (see facekd.models.registry.Backbone)"
-            )
-    return terms
 
 
 def _like_weights(x: torch.Tensor, module: nn.Module) -> torch.Tensor:

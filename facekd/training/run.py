@@ -9,7 +9,8 @@ from torch import nn
 
 from facekd.data.source import Source, open_source
 from facekd.data.verification_set import VerificationSet, load_verification_set
-from facekd.distillation.task import Task, build_task
+from facekd.distillation.build import build_task
+from facekd.distillation.task import Task
 from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.verification import VerificationResult
 from facekd.recipe import DataConfig, Recipe

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from facekd.data.synthetic import SyntheticSource
+from facekd.distillation.build import build_task
 from facekd.distillation.registry import find_term
-from facekd.distillation.task import Task, build_task
+from facekd.distillation.task import Task
 from facekd.errors import UsageError
 from facekd.models.bundle import HeadCard, describe, save_bundle
 from facekd.models.registry import create_model

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from facekd.data.synthetic import SyntheticSource
-from facekd.distillation.task import Task, build_task
+from facekd.distillation.build import build_task
+from facekd.distillation.task import Task
 from facekd.distillation.teacher import OnnxTeacher
 from facekd.errors import FacekdError, UsageError
 from facekd.heads import create_head

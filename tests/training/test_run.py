@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from facekd.distillation.task import build_task
+from facekd.distillation.build import build_task
 from facekd.errors import FacekdError, UsageError
 from facekd.models.bundle import load_bundle, load_teacher
 from facekd.recipe import Recipe
