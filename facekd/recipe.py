@@ -33,6 +33,8 @@ class DataConfig(Section):
         max_identities: keep the first so many identities; None keeps all.
         max_images_per_identity: keep the first so many images of each; None keeps all.
         min_images_per_identity: leave out identities with fewer images.
+        images_per_identity: order each epoch so that a batch is groups of so many images of one identity, see
+            `facekd.data.sampling.IdentityGroups`; None draws every image by itself.
         workers: loader processes; 0 loads in the training process.
     """
 
@@ -40,6 +42,7 @@ class DataConfig(Section):
     max_identities: int | None = Field(default=None, ge=2)
     max_images_per_identity: int | None = Field(default=None, ge=1)
     min_images_per_identity: int = Field(default=1, ge=1)
+    images_per_identity: int | None = Field(default=None, ge=2)
     workers: int = Field(default=2, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
 
@@ -188,6 +191,13 @@ class Recipe(Section):
     def _teacher_is_named(self) -> "Recipe":
         if self.head.weight == 0 and not self.distillation:
             raise ValueError("nothing to learn from: head.weight is 0 and distillation is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_fill_the_batch(self) -> "Recipe":
+        size, batch = self.data.images_per_identity, self.training.batch_size
+        if size is not None and batch % size:
+            raise ValueError(f"training.batch_size {batch} is not a multiple of data.images_per_identity {size}")
         return self
 
     def hash(self) -> str:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facekd.data.augmentation import AugmentationConfig, augment
 from facekd.data.permutation import Permutation
+from facekd.data.sampling import IdentityGroups
 from facekd.data.source import Source, UnreadableImage
 from facekd.errors import UsageError
 
@@ -94,8 +95,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, i) for one rank of one epoch, from the `start`-th sample of that rank on.
 
     The permutation is default_rng([seed, epoch]).shuffle's, from STORED_ORDER_BELOW samples on Permutation's, the same
-    on every rank; rank r takes every num_replicas-th from r.
-    The last n % num_replicas samples of the permutation are left out, so that every rank makes as many steps.
+    on every rank; rank r takes every num_replicas-th from r. With `groups` the order is theirs, and a rank takes every
+    num_replicas-th group.
+    What does not divide by num_replicas at the end is left out, so that every rank makes as many steps.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         shuffle: bool = True,
         num_replicas: int = 1,
         rank: int = 0,
+        groups: IdentityGroups | None = None,
     ) -> None:
         """
         Args:
@@ -118,6 +121,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             shuffle: False keeps the source's order.
             num_replicas: ranks that share the epoch.
             rank: this one.
+            groups: an order that keeps images of one identity together, over the same n samples; it is shuffled.
         """
         if not 0 <= rank < num_replicas:
             raise UsageError(f"rank must be in 0 .. num_replicas - 1, got rank {rank} of {num_replicas}")
@@ -126,38 +130,48 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.shuffle = shuffle
         self.num_replicas = num_replicas
         self.rank = rank
+        self.groups = groups
+        unit = groups.size if groups is not None else 1
+        self.samples = n // (unit * num_replicas) * unit  # of this rank, in an epoch
         self.set_epoch(epoch, start)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Chooses what the next iteration yields; a loader with persistent workers keeps them."""
-        if not 0 <= start <= self.n // self.num_replicas:
-            raise UsageError(f"start must be in 0 .. {self.n // self.num_replicas} (samples a rank), got {start}")
+        if not 0 <= start <= self.samples:
+            raise UsageError(f"start must be in 0 .. {self.samples} (samples a rank), got {start}")
         self.epoch = epoch
         self.start = start
 
     def __len__(self) -> int:
-        return self.n // self.num_replicas - self.start
+        return self.samples - self.start
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        if self.n >= STORED_ORDER_BELOW:
+        if self.n >= STORED_ORDER_BELOW or self.groups is not None:
             yield from self._computed_order()
             return
         order = np.arange(self.n)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        mine = order[: self.n // self.num_replicas * self.num_replicas][self.rank :: self.num_replicas]
+        mine = order[: self.samples * self.num_replicas][self.rank :: self.num_replicas]
         epoch = self.epoch
         for i in mine[self.start :]:
             yield epoch, int(i)
 
     def _computed_order(self) -> Iterator[tuple[int, int]]:
         """As __iter__, in constant memory, and without walking over what was consumed."""
-        permutation = Permutation(self.n, self.seed, self.epoch) if self.shuffle else None
-        epoch, end = self.epoch, self.n // self.num_replicas
-        for first in range(self.start, end, _POSITIONS):
-            positions = np.arange(first, min(first + _POSITIONS, end)) * self.num_replicas + self.rank
-            for i in positions if permutation is None else permutation[positions]:
+        epoch = self.epoch
+        for first in range(self.start, self.samples, _POSITIONS):
+            for i in self._indices(epoch, np.arange(first, min(first + _POSITIONS, self.samples))):
                 yield epoch, int(i)
+
+    def _indices(self, epoch: int, mine: np.ndarray) -> np.ndarray:
+        """The images at places `mine` (int64 [m]) of this rank's order, int64 [m]."""
+        if self.groups is not None:
+            units, within = np.divmod(mine, self.groups.size)
+            positions = (units * self.num_replicas + self.rank) * self.groups.size + within
+            return self.groups.indices(self.seed, epoch, positions)
+        positions = mine * self.num_replicas + self.rank
+        return Permutation(self.n, self.seed, epoch)[positions] if self.shuffle else positions
 
 
 def make_loader(
@@ -174,6 +188,7 @@ def make_loader(
     num_replicas: int = 1,
     rank: int = 0,
     pin_memory: bool = False,
+    groups: IdentityGroups | None = None,
     context: str | None = None,
 ) -> DataLoader[Any]:
     """A loader of dicts as `collate` makes them, from batch `start_batch` of `epoch` on.
@@ -193,22 +208,27 @@ def make_loader(
         num_replicas: ranks that share the epoch.
         rank: this one.
         pin_memory: for copies to CUDA that overlap.
+        groups: an order that keeps images of one identity together; `batch_size` is a multiple of their size.
         context: how workers start, "fork", "spawn" or "forkserver"; by default fork on Linux, spawn elsewhere.
     """
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}")
-    per_rank = len(source) // num_replicas
-    if drop_last and per_rank < batch_size:
-        raise UsageError(f"batch_size {batch_size} is larger than the {per_rank} images of {source.name}: lower it")
+    if groups is not None and batch_size % groups.size:
+        raise UsageError(f"batch_size {batch_size} is not a multiple of the {groups.size} images of an identity")
     sampler = EpochSampler(
         len(source),
         seed=seed,
         epoch=epoch,
-        start=min(start_batch * batch_size, per_rank),
         shuffle=shuffle,
         num_replicas=num_replicas,
         rank=rank,
+        groups=groups,
     )
+    if drop_last and sampler.samples < batch_size:
+        raise UsageError(
+            f"batch_size {batch_size} is larger than the {sampler.samples} images of {source.name}: lower it"
+        )
+    sampler.set_epoch(epoch, min(start_batch * batch_size, sampler.samples))
     return DataLoader(
         FaceDataset(source, augmentation=augmentation, seed=seed),
         batch_size=batch_size,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -74,6 +75,8 @@ def build_task(recipe: Recipe, source: Source) -> Task:
     for name, term in terms.items():
         if term.needs_student_classifier and head is None:
             raise UsageError(f"{name} compares the student's own classes: head.weight must be above 0")
+        if term.needs_pairs:
+            _check_pairs(name, recipe, source)
     return Task(
         student=student,
         student_input=student_input,
@@ -87,6 +90,20 @@ def build_task(recipe: Recipe, source: Source) -> Task:
         terms=terms,
         origin=origin,
     )
+
+
+def _check_pairs(name: str, recipe: Recipe, source: Source) -> None:
+    """Raises UsageError where batches drawn at random hold, on average, less than one pair of one identity."""
+    if recipe.data.images_per_identity is not None:
+        return
+    counts = np.bincount(source.labels).astype(np.float64)
+    same, images, batch = (counts * (counts - 1)).sum(), len(source), recipe.training.batch_size
+    expected = batch * (batch - 1) / 2 * same / max(images * (images - 1), 1)
+    if expected < 1:
+        raise UsageError(
+            f"{name} learns from pairs of one identity, and a batch of {batch} from {source.name} holds "
+            f"{expected:.2g} on average: set data.images_per_identity=2 or more, or a larger training.batch_size"
+        )
 
 
 def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bundle | None) -> MarginHead | None:

@@ -43,7 +43,7 @@ class EkdTerm(Term):
     those of the authors' code. There the running mean starts at 0, here at the first batch's thresholds (facekd's
     choice: from 0 it takes hundreds of batches to arrive). Below 1/m the batch's most similar impostor pair is the
     threshold, so the strict FARs mean something only with large batches; and batches drawn at random from thousands of
-    identities hold few genuine pairs.
+    identities hold next to no genuine pairs: a recipe needs data.images_per_identity, unless positive_weight is 0.
 
     Attributes:
         student_thresholds, teacher_thresholds: cosines [number of FARs], saved with the state.
@@ -59,6 +59,7 @@ class EkdTerm(Term):
         if not settings.fars or not all(0 < far < 1 for far in settings.fars):
             raise UsageError(f"ekd.fars = {list(settings.fars)}: give rates between 0 and 1, such as [0.1, 0.01]")
         self.settings = settings
+        self.needs_pairs = settings.positive_weight > 0
         self.register_buffer("student_thresholds", torch.zeros(len(settings.fars)))
         self.register_buffer("teacher_thresholds", torch.zeros(len(settings.fars)))
         self.register_buffer("started", torch.tensor(False))

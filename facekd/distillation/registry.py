@@ -70,11 +70,13 @@ class Term(nn.Module):
         needs_tokens: the term reads feature maps, not embeddings alone.
         needs_teacher_classifier: the term reads the teacher's class centres, which must be of the training identities.
         needs_student_classifier: the term reads the student's own margin softmax, which must not be left out.
+        needs_pairs: the term learns from different images of one identity within a batch.
     """
 
     needs_tokens = False
     needs_teacher_classifier = False
     needs_student_classifier = False
+    needs_pairs = False
     weights: Mapping[str, float]
 
     def forward(self, views: Views) -> dict[str, torch.Tensor]:

@@ -35,8 +35,11 @@ class TripletDistillTerm(Term):
     d = max(D_T(a, n) - D_T(a, p), 0) is the teacher's own gap, F(d) = (m_max - m_min) / d_max x d + m_min the margin it
     sets: identities that the teacher holds far apart get a wide one. D is the squared distance of unit embeddings,
     d_max the largest d of the batch (facekd's reading; the paper names neither). All triplets of the batch count, not
-    mined ones. Batches drawn at random from thousands of identities hold few positive pairs: use large ones.
+    mined ones. Batches drawn at random from thousands of identities hold next to no positive pairs: a recipe needs
+    data.images_per_identity.
     """
+
+    needs_pairs = True
 
     def __init__(self, settings: TripletDistillSettings, shapes: Shapes) -> None:
         super().__init__()

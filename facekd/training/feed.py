@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from facekd.data.dataset import make_loader
+from facekd.data.sampling import IdentityGroups
 from facekd.data.source import Source
 from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
@@ -57,6 +58,8 @@ class Feed:
         self._source = source
         self.batch_size = recipe.training.batch_size
         self.accumulation = recipe.training.accumulation
+        size = recipe.data.images_per_identity
+        self._groups = IdentityGroups(source.labels, size) if size is not None else None
         self.batches_per_epoch = len(source) // self.batch_size
         if self.batches_per_epoch == 0:
             raise UsageError(
@@ -106,6 +109,7 @@ class Feed:
             workers=workers,
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
+            groups=self._groups,
         )
 
     def _rest_of_epoch(self, loader: Any, epoch: int, batch: int) -> Iterator[Window]:

@@ -144,6 +144,17 @@ def test_comparing_classes_needs_the_students_head(teacher: Path, name: str) -> 
         build_task(recipe(teacher, name, head={"weight": 0}), SOURCE)
 
 
+@pytest.mark.parametrize("name", ["tripletdistill", "ekd"])
+def test_learning_from_pairs_needs_batches_that_hold_some(teacher: Path, name: str) -> None:
+    """A batch of 2 of 8 images holds one of 28 pairs, and 4 of those 28 are of one identity: 1/7 on average."""
+    few = {"batch_size": 2}
+    with pytest.raises(UsageError, match=r"a batch of 2 from .* holds 0\.14 on average: set data.images_per_identity"):
+        build_task(recipe(teacher, name, training=few), SOURCE)
+    data = {"source": "synthetic:identities=4,images=2", "images_per_identity": 2}
+    build_task(recipe(teacher, name, training=few, data=data), SOURCE)
+    build_task(recipe(teacher, {"ekd": {"positive_weight": 0}}, training=few), SOURCE)
+
+
 def test_proxylesskd_is_the_inherited_frozen_classifier_and_nothing_else(teacher: Path) -> None:
     head = {"name": "cosface", "init": "teacher", "freeze": True}
     task = build_task(recipe(teacher, head=head), SOURCE)
