@@ -74,7 +74,7 @@ class HeadConfig(Section):
 
 
 class TeacherConfig(Section):
-    """The frozen teacher: a bundle folder, or an ONNX face model with its target embeddings (regression only)."""
+    """The frozen teacher: the bundle folder of a Transformer or a CNN (no prompts), or an ONNX face model's embeddings."""
 
     bundle: str
 

@@ -12,7 +12,7 @@ from facekd.data.source import Source
 from facekd.distillation.prompting import AptSettings, PromptedTeacher
 from facekd.distillation.registry import Shapes, Term, check_term, find_term
 from facekd.distillation.task import Task, TeacherOrigin
-from facekd.distillation.teacher import OnnxTeacher
+from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
 from facekd.errors import UsageError
 from facekd.heads import MarginHead, create_head
 from facekd.input_spec import InputSpec
@@ -36,7 +36,7 @@ def build_task(recipe: Recipe, source: Source) -> Task:
     if settings and recipe.teacher is None:
         raise UsageError(f"distillation by {', '.join(settings)} needs a teacher: give --teacher or teacher.bundle")
 
-    teacher: PromptedTeacher | OnnxTeacher | None = None
+    teacher: PromptedTeacher | CnnTeacher | OnnxTeacher | None = None
     bundle: Bundle | None = None
     teacher_input = origin = None
     inherits = recipe.head.init == "teacher" and recipe.head.weight > 0
@@ -54,11 +54,7 @@ def build_task(recipe: Recipe, source: Source) -> Task:
         else:
             bundle = load_teacher(path)
             teacher_input = bundle.card.input
-            teacher = PromptedTeacher(
-                cast(TransformerTeacher, bundle.model),
-                prompts=apt.prompts if apt else 0,
-                every=apt.every if apt else 1,
-            )
+            teacher = _frozen(bundle, apt)
             origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
             if teacher_input.size != student_input.size:
                 raise UsageError(f"teacher {path} takes {teacher_input.size} images, the student {student_input.size}")
@@ -90,6 +86,16 @@ def build_task(recipe: Recipe, source: Source) -> Task:
         terms=terms,
         origin=origin,
     )
+
+
+def _frozen(bundle: Bundle, apt: AptSettings | None) -> PromptedTeacher | CnnTeacher:
+    if isinstance(bundle.model, TransformerTeacher):
+        return PromptedTeacher(bundle.model, prompts=apt.prompts if apt else 0, every=apt.every if apt else 1)
+    if apt is not None:
+        raise UsageError(
+            f"apt: prompts need a Transformer teacher, {bundle.path} is a {type(bundle.model).__name__}; leave apt out"
+        )
+    return CnnTeacher(bundle.model)
 
 
 def _check_pairs(name: str, recipe: Recipe, source: Source) -> None:
@@ -170,14 +176,15 @@ def _build_terms(
     building = {name: entry.build for name, entry in entries.items() if entry.build is not None}
     if not building or teacher is None:
         return {}
-    body = teacher.teacher if isinstance(teacher, PromptedTeacher) else None
+    body: Any = teacher.teacher if isinstance(teacher, PromptedTeacher) else teacher  # Any: what a term taps of it
+    tokens = not isinstance(teacher, OnnxTeacher)
     shapes = Shapes(
         student_channels=int(getattr(student, "feature_channels", 0)),
         student_grid=getattr(student, "feature_grid", (0, 0)),
         student_embedding=int(getattr(student, "embedding_width", 0)),
-        teacher_width=body.token_width if body is not None else None,
-        teacher_grid=body.grid if body is not None else None,
-        teacher_embedding=body.embedding_width if body is not None else cast(OnnxTeacher, teacher).embedding_width,
+        teacher_width=body.token_width if tokens else None,
+        teacher_grid=body.grid if tokens else None,
+        teacher_embedding=body.embedding_width,
         identities=identities,
     )
     terms = {name: build(settings[name], shapes) for name, build in building.items()}

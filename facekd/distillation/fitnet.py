@@ -39,7 +39,9 @@ class FitNetTerm(Term):
     def __init__(self, settings: FitNetSettings, shapes: Shapes) -> None:
         super().__init__()
         if shapes.teacher_width is None or shapes.teacher_grid is None:
-            raise UsageError("fitnet needs a teacher with tokens (a Swin or ViT bundle), this gives embeddings alone")
+            raise UsageError(
+                "fitnet needs a teacher with tokens (a Transformer's or a CNN's bundle), this gives embeddings alone"
+            )
         self.grids = (shapes.student_grid, shapes.teacher_grid)
         # On row-major tokens a 1x1 convolution is a linear layer.
         self.adapt = nn.Linear(shapes.student_channels, shapes.teacher_width)

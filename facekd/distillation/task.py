@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from facekd.distillation.prompting import AptSettings, PromptedTeacher
 from facekd.distillation.registry import Term, Views
-from facekd.distillation.teacher import OnnxTeacher
+from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
 from facekd.errors import UsageError
 from facekd.heads import MarginHead
 from facekd.input_spec import InputSpec
@@ -62,7 +62,7 @@ class Task(nn.Module):
         student_input: its input.
         head: margin softmax over the training identities, or None.
         head_weight: of its cross entropy.
-        teacher: a `PromptedTeacher` (with 0 prompts: a plain frozen one), an `OnnxTeacher`, or None.
+        teacher: a `PromptedTeacher` (with 0 prompts: a plain frozen one), a `CnnTeacher`, an `OnnxTeacher`, or None.
         teacher_input: the teacher's own normalisation: a student normalised otherwise still feeds it correctly.
         teacher_head: the teacher's frozen head, for `keep: head` and for terms that read its classes.
         apt: settings, if prompts are learned.
@@ -79,7 +79,7 @@ class Task(nn.Module):
         head: MarginHead | None,
         head_weight: float,
         recipe: Recipe,
-        teacher: PromptedTeacher | OnnxTeacher | None = None,
+        teacher: PromptedTeacher | CnnTeacher | OnnxTeacher | None = None,
         teacher_input: InputSpec | None = None,
         teacher_head: MarginHead | None = None,
         apt: AptSettings | None = None,
@@ -150,10 +150,10 @@ class Task(nn.Module):
         if isinstance(self.teacher, OnnxTeacher):
             views = Views(tokens, embedding, None, None, self.teacher(x), labels, student_classifier=self.head)
         else:
-            teacher = cast(PromptedTeacher, self.teacher)
+            teacher = cast(PromptedTeacher | CnnTeacher, self.teacher)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._adapts):
                 seen = teacher(x)
-            neck = teacher.teacher.forward_head
+            neck = teacher.forward_head if isinstance(teacher, CnnTeacher) else teacher.teacher.forward_head
             views = Views(
                 tokens,
                 embedding,
@@ -165,7 +165,8 @@ class Task(nn.Module):
                 student_classifier=self.head,
                 teacher_classifier=self.teacher_head,
             )
-            yield from self._keep(x, teacher, seen.embedding, labels)
+            if isinstance(teacher, PromptedTeacher):
+                yield from self._keep(x, teacher, seen.embedding, labels)
         for name, module in self.terms.items():
             term = cast(Term, module)
             for part, value in term(views).items():

@@ -1,4 +1,4 @@
-"""A foreign ONNX face model as a teacher: it gives embeddings to regress, and nothing else."""
+"""Teachers that are no prompted Transformer: a CNN with its last map, and a foreign ONNX model's embeddings."""
 
 import hashlib
 from pathlib import Path
@@ -6,7 +6,55 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from facekd.distillation.prompting import PromptedViews
 from facekd.errors import FacekdError, UsageError
+from facekd.models.registry import Backbone
+
+
+class CnnTeacher(nn.Module):
+    """A frozen CNN whose last map's pixels are its tokens, and whose own head makes them an embedding.
+
+    Its parameters never require gradients and it never leaves eval mode.
+
+    Args:
+        backbone: an IResNet or any other network of the `Backbone` protocol.
+
+    Attributes:
+        grid: (h, w) of the tokens; N = h * w.
+        token_width: d, the map's channels.
+        embedding_width: e.
+
+    Raises:
+        UsageError: `backbone` has no feature map and head of its own.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(backbone, Backbone):
+            raise UsageError(
+                f"the teacher is a {type(backbone).__name__}: valid are a Transformer (swin_teacher, vit_teacher, "
+                "timm_teacher), a CNN with forward_features and forward_head (facekd.models.registry.Backbone), or an "
+                ".onnx face model whose embeddings alone are followed"
+            )
+        self.grid = backbone.feature_grid
+        self.token_width = backbone.feature_channels
+        self.embedding_width = backbone.embedding_width
+        self.teacher = backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "CnnTeacher":
+        """Sets the mode of the wrapper; the teacher inside stays in eval (its BN and dropout must not move)."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> PromptedViews:
+        """Images [b, 3, H, W], normalised as the teacher expects -> its tokens, no prompts, its raw embeddings."""
+        features = self.teacher.forward_features(x)
+        return PromptedViews(features.flatten(2).transpose(1, 2), None, self.teacher.forward_head(features))
+
+    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens [b, N, d], row-major over the grid -> raw embeddings [b, e], by the teacher's own head."""
+        return self.teacher.forward_head(tokens.transpose(1, 2).unflatten(2, self.grid))
 
 
 class OnnxTeacher(nn.Module):

@@ -1,7 +1,7 @@
 """The models by name: a decorator adds one, `create_model` builds one, `list_models` shows them.
 
 A model is a function that takes keyword arguments and returns a module. A student obeys the `Backbone` protocol; a
-teacher is a `facekd.models.transformer.TransformerTeacher`.
+teacher is a `facekd.models.transformer.TransformerTeacher`, or a CNN that obeys `Backbone` too.
 """
 
 import difflib

@@ -1,15 +1,25 @@
-"""A batch of embeddings as a term sees it, small enough to recompute every formula by plain loops."""
+"""What the tests of distillation share.
+
+A batch of embeddings as a term sees it, small enough to recompute every formula by plain loops; and networks, data and
+recipes small enough to train within a test.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from facekd.data.synthetic import SyntheticSource
 from facekd.distillation.registry import Shapes, Term, Views, check_term, find_term
+from facekd.distillation.task import Task
 from facekd.heads import CosFace
+from facekd.models.bundle import HeadCard, describe, save_bundle
+from facekd.models.registry import create_model
+from facekd.recipe import Recipe
 
 
 @dataclass
@@ -98,3 +108,88 @@ def learns_alone() -> Callable[[Term, Faces], None]:
         assert faces.teacher.grad is None and faces.theirs.centres.grad is None
 
     return check
+
+
+class Tiny:
+    """Six people, two images each; a student; a Swin and a CNN to be teachers, all with embeddings of 32."""
+
+    def __init__(self) -> None:
+        self.student: dict[str, Any] = {
+            "scale": 0.25,
+            "mid_multiplier": 0.125,
+            "blocks": [1, 1, 1, 1],
+            "feature_channels": 32,
+            "embedding_width": 32,
+        }
+        self.swin: dict[str, Any] = {
+            "patch_size": 8,
+            "embed_dim": 16,
+            "depths": [1, 2],
+            "num_heads": [1, 2],
+            "embedding_width": 32,
+            "drop_path_rate": 0.2,
+        }
+        self.cnn: dict[str, Any] = {**self.student, "feature_channels": 24, "activation": "relu"}
+        self.source = SyntheticSource(identities=6, images=2)
+
+    def save_teacher(
+        self, path: Path, *, network: str = "swin_teacher", identities: int = 6, with_head: bool = True
+    ) -> Path:
+        """Writes a teacher's bundle with random weights; its head is a CosFace of scale 16 and margin 0.2."""
+        arguments = self.swin if network == "swin_teacher" else self.cnn
+        torch.manual_seed(3)
+        model = create_model(network, **arguments)
+        card = describe(model, kind="teacher", name="tiny", architecture=network, arguments=arguments)
+        centres = None
+        if with_head:
+            card.head = HeadCard(name="cosface", arguments={"scale": 16.0, "margin": 0.2}, num_identities=identities)
+            centres = torch.randn(identities, 32)
+        return save_bundle(path, model, card, head_centres=centres)
+
+    def recipe(self, bundle: Path | None, *terms: Any, **sections: Any) -> Recipe:
+        """The student, learning from `bundle` by `terms`; `sections` replace those of the recipe."""
+        content = {
+            "name": "test",
+            "data": {"source": "synthetic:identities=6,images=2"},
+            "model": {"name": "mobilefacenet", "arguments": self.student},
+            "teacher": {"bundle": str(bundle)} if bundle else None,
+            "distillation": list(terms),
+            **sections,
+        }
+        return Recipe.model_validate(content)
+
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both images of three people: uint8 [6, 3, 112, 112] and labels [6]."""
+        images = np.stack([self.source.read(i) for i in range(6)]).transpose(0, 3, 1, 2)
+        return torch.from_numpy(images.copy()), torch.from_numpy(self.source.labels[:6].copy())
+
+    def train(self, task: Task, steps: int = 3) -> None:
+        """So many steps of AdamW on that batch, for everything that the task says is to learn."""
+        images, labels = self.batch()
+        task.train()
+        optimisers = [
+            torch.optim.AdamW(group.parameters, lr=1e-2, weight_decay=group.weight_decay)
+            for group in task.parameter_groups()
+        ]
+        for _ in range(steps):
+            task.zero_grad()
+            task(images, labels).loss.backward()
+            for optimiser in optimisers:
+                optimiser.step()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    return Tiny()
+
+
+@pytest.fixture(scope="session")
+def teacher(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Swin's bundle, with its head."""
+    return tiny.save_teacher(tmp_path_factory.mktemp("teacher") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def cnn_teacher(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CNN's bundle, with its head."""
+    return tiny.save_teacher(tmp_path_factory.mktemp("cnn") / "bundle", network="mobilefacenet")

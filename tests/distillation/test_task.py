@@ -8,101 +8,32 @@ import pytest
 import torch
 from torch.nn import functional
 
-from facekd.data.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
-from facekd.distillation.task import Task
 from facekd.distillation.teacher import OnnxTeacher
 from facekd.errors import FacekdError, UsageError
 from facekd.heads import create_head
-from facekd.models.bundle import HeadCard, describe, save_bundle
-from facekd.models.registry import create_model
-from facekd.recipe import Recipe
 
-SWIN: dict[str, Any] = {
-    "patch_size": 8,
-    "embed_dim": 16,
-    "depths": [1, 2],
-    "num_heads": [1, 2],
-    "embedding_width": 32,
-    "drop_path_rate": 0.2,
-}
-STUDENT: dict[str, Any] = {
-    "scale": 0.25,
-    "mid_multiplier": 0.125,
-    "blocks": [1, 1, 1, 1],
-    "feature_channels": 32,
-    "embedding_width": 32,
-}
-SOURCE = SyntheticSource(identities=6, images=2)
+ONE_BLOCK: dict[str, Any] = {"embed_dim": 16, "depths": [1], "num_heads": [1]}
 URFM: dict[str, Any] = {"local_centres": 4, "width": 16, "heads": 2}
-
-
-def write_teacher(path: Path, *, identities: int = 6, with_head: bool = True) -> Path:
-    torch.manual_seed(3)
-    model = create_model("swin_teacher", **SWIN)
-    card = describe(model, kind="teacher", name="tiny", architecture="swin_teacher", arguments=SWIN)
-    centres = None
-    if with_head:
-        card.head = HeadCard(name="cosface", arguments={"scale": 16.0, "margin": 0.2}, num_identities=identities)
-        centres = torch.randn(identities, 32)
-    save_bundle(path, model, card, head_centres=centres)
-    return path
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_teacher(tmp_path_factory.mktemp("teacher") / "bundle")
-
-
-def recipe(bundle: Path | None, *terms: dict[str, Any], **sections: Any) -> Recipe:
-    return Recipe.model_validate(
-        {
-            "name": "test",
-            "data": {"source": "synthetic:identities=6,images=2"},
-            "model": {"name": "mobilefacenet", "arguments": STUDENT},
-            "teacher": {"bundle": str(bundle)} if bundle else None,
-            "distillation": list(terms),
-            **sections,
-        }
-    )
-
-
-def batch(count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    images = np.stack([SOURCE.read(2 * i) for i in range(count)]).transpose(0, 3, 1, 2)
-    return torch.from_numpy(images.copy()), torch.from_numpy(SOURCE.labels[: 2 * count : 2].copy())
-
-
-def train(task: Task, steps: int = 3) -> None:
-    images, labels = batch()
-    task.train()
-    optimisers = [
-        torch.optim.AdamW(group.parameters, lr=1e-2, weight_decay=group.weight_decay)
-        for group in task.parameter_groups()
-    ]
-    for _ in range(steps):
-        task.zero_grad()
-        task(images, labels).loss.backward()
-        for optimiser in optimisers:
-            optimiser.step()
 
 
 FULL = ({"embedding": {"weight": 2}}, {"urfm": {**URFM, "relay_weight": 1}}, {"apt": {"prompts": 3}})
 
 
-def test_the_teacher_is_unchanged_bit_for_bit_and_stays_in_eval(teacher: Path) -> None:
-    task = build_task(recipe(teacher, *FULL), SOURCE)
+def test_the_teacher_is_unchanged_bit_for_bit_and_stays_in_eval(tiny: Any, teacher: Path) -> None:
+    task = build_task(tiny.recipe(teacher, *FULL), tiny.source)
     frozen = {key: value.clone() for key, value in task.state_dict().items() if key.startswith("teacher.teacher.")}
     assert any("running_mean" in key for key in frozen)
-    train(task)
+    tiny.train(task)
     state = task.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in frozen.items())
     assert task.training and task.student.training
     assert not any(module.training for module in task.teacher.teacher.modules())  # type: ignore[union-attr]
 
 
-def test_only_student_head_prompts_and_urfm_learn(teacher: Path) -> None:
-    task = build_task(recipe(teacher, *FULL), SOURCE)
-    task(*batch()).loss.backward()
+def test_only_student_head_prompts_and_urfm_learn(tiny: Any, teacher: Path) -> None:
+    task = build_task(tiny.recipe(teacher, *FULL), tiny.source)
+    task(*tiny.batch()).loss.backward()
     with_gradient = {name.split(".")[0] for name, p in task.named_parameters() if p.grad is not None}
     assert with_gradient == {"student", "head", "teacher", "terms"}
     names = {name for name, p in task.named_parameters() if p.grad is not None and name.startswith("teacher.")}
@@ -111,9 +42,9 @@ def test_only_student_head_prompts_and_urfm_learn(teacher: Path) -> None:
     assert listed == {id(p) for p in task.parameters() if p.requires_grad}
 
 
-def test_the_loss_is_the_weighted_sum_of_its_parts(teacher: Path) -> None:
-    task = build_task(recipe(teacher, *FULL, head={"name": "cosface", "weight": 0.5}), SOURCE)
-    out = task(*batch())
+def test_the_loss_is_the_weighted_sum_of_its_parts(tiny: Any, teacher: Path) -> None:
+    task = build_task(tiny.recipe(teacher, *FULL, head={"name": "cosface", "weight": 0.5}), tiny.source)
+    out = task(*tiny.batch())
     weights = {"identity": 0.5, "teacher.identity": 1.0, "embedding.cosine": 2.0}
     weights |= {f"urfm.{part}": weight for part, weight in task.terms["urfm"].weights.items()}  # type: ignore[union-attr]
     assert set(out.parts) == set(weights)
@@ -121,10 +52,10 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(teacher: Path) -> None:
     assert float(out.loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_teachers_own_loss_is_its_margin_softmax(teacher: Path) -> None:
+def test_the_teachers_own_loss_is_its_margin_softmax(tiny: Any, teacher: Path) -> None:
     """Recomputed from the bundle: scale 16, cosine margin 0.2 on the prompted embedding."""
-    task = build_task(recipe(teacher, {"apt": {"prompts": 3}}), SOURCE)
-    images, labels = batch()
+    task = build_task(tiny.recipe(teacher, {"apt": {"prompts": 3}}), tiny.source)
+    images, labels = tiny.batch()
     given = task(images, labels).parts["teacher.identity"]
     centres = task.teacher_head.centres  # type: ignore[union-attr]
     embedding = task.teacher((images.float() - 127.5) / 127.5).embedding  # type: ignore[misc,operator]
@@ -133,9 +64,9 @@ def test_the_teachers_own_loss_is_its_margin_softmax(teacher: Path) -> None:
     torch.testing.assert_close(given, functional.cross_entropy(logits, labels).detach())
 
 
-def test_embedding_term_is_one_minus_the_cosine_to_the_plain_teacher(teacher: Path) -> None:
-    task = build_task(recipe(teacher, {"embedding": {}}), SOURCE).eval()
-    images, labels = batch()
+def test_embedding_term_is_one_minus_the_cosine_to_the_plain_teacher(tiny: Any, teacher: Path) -> None:
+    task = build_task(tiny.recipe(teacher, {"embedding": {}}), tiny.source).eval()
+    images, labels = tiny.batch()
     x = (images.float() - 127.5) / 127.5
     with torch.no_grad():
         a, b = task.student(x).numpy(), task.teacher.teacher(x).numpy()  # type: ignore[union-attr,operator]
@@ -144,17 +75,17 @@ def test_embedding_term_is_one_minus_the_cosine_to_the_plain_teacher(teacher: Pa
     assert given == pytest.approx(1 - float(np.mean(cosines)), abs=1e-5)
 
 
-def test_keep_embedding_starts_near_the_plain_teacher_and_needs_no_head(tmp_path: Path) -> None:
-    bare = write_teacher(tmp_path / "bare", with_head=False)
-    task = build_task(recipe(bare, {"apt": {"prompts": 1, "keep": "embedding"}}), SOURCE)
-    parts = task(*batch()).parts
+def test_keep_embedding_starts_near_the_plain_teacher_and_needs_no_head(tiny: Any, tmp_path: Path) -> None:
+    bare = tiny.save_teacher(tmp_path / "bare", with_head=False)
+    task = build_task(tiny.recipe(bare, {"apt": {"prompts": 1, "keep": "embedding"}}), tiny.source)
+    parts = task(*tiny.batch()).parts
     assert 0 <= float(parts["teacher.embedding"]) < 0.2
 
 
-def test_the_distilled_student_has_the_keys_of_an_undistilled_one(teacher: Path) -> None:
-    distilled = build_task(recipe(teacher, *FULL), SOURCE)
-    train(distilled, steps=1)
-    plain = build_task(recipe(None), SOURCE)
+def test_the_distilled_student_has_the_keys_of_an_undistilled_one(tiny: Any, teacher: Path) -> None:
+    distilled = build_task(tiny.recipe(teacher, *FULL), tiny.source)
+    tiny.train(distilled, steps=1)
+    plain = build_task(tiny.recipe(None), tiny.source)
     assert distilled.student.state_dict().keys() == plain.student.state_dict().keys()
     assert plain.state_dict().keys() == {
         *(f"student.{key}" for key in plain.student.state_dict()),
@@ -162,30 +93,30 @@ def test_the_distilled_student_has_the_keys_of_an_undistilled_one(teacher: Path)
     }
 
 
-def test_state_round_trip_leaves_the_teacher_out(teacher: Path) -> None:
-    one, two = (build_task(recipe(teacher, *FULL), SOURCE) for _ in range(2))
-    train(one)
+def test_state_round_trip_leaves_the_teacher_out(tiny: Any, teacher: Path) -> None:
+    one, two = (build_task(tiny.recipe(teacher, *FULL), tiny.source) for _ in range(2))
+    tiny.train(one)
     state = one.trainable_state_dict()
     assert not any(key.startswith("teacher.teacher.") for key in state)
     assert any(key.startswith("teacher.prompts.") for key in state)
     two.load_trainable_state_dict(state)
     one.eval(), two.eval()
-    torch.testing.assert_close(one(*batch()).loss, two(*batch()).loss, rtol=0, atol=0)
+    torch.testing.assert_close(one(*tiny.batch()).loss, two(*tiny.batch()).loss, rtol=0, atol=0)
     with pytest.raises(UsageError, match="another recipe"):
         two.load_trainable_state_dict({key: value for key, value in state.items() if "prompts" not in key})
 
 
-def test_prompted_teacher_for_evaluation_gives_the_prompted_embedding(teacher: Path) -> None:
-    task = build_task(recipe(teacher, *FULL), SOURCE)
+def test_prompted_teacher_for_evaluation_gives_the_prompted_embedding(tiny: Any, teacher: Path) -> None:
+    task = build_task(tiny.recipe(teacher, *FULL), tiny.source)
     x = torch.randn(2, 3, 112, 112)
     assert task.prompted_teacher is not None
     assert torch.equal(task.prompted_teacher(x), task.teacher(x).embedding)  # type: ignore[misc,operator]
-    assert build_task(recipe(teacher, {"embedding": {}}), SOURCE).prompted_teacher is None
+    assert build_task(tiny.recipe(teacher, {"embedding": {}}), tiny.source).prompted_teacher is None
 
 
-def test_centres_start_at_the_teachers(teacher: Path) -> None:
-    task = build_task(recipe(teacher, {"embedding": {}}, head={"name": "cosface", "init": "teacher"}), SOURCE)
-    reference = build_task(recipe(teacher, {"apt": {}}), SOURCE).teacher_head
+def test_centres_start_at_the_teachers(tiny: Any, teacher: Path) -> None:
+    task = build_task(tiny.recipe(teacher, {"embedding": {}}, head={"name": "cosface", "init": "teacher"}), tiny.source)
+    reference = build_task(tiny.recipe(teacher, {"apt": {}}), tiny.source).teacher_head
     assert task.head is not None and reference is not None
     cosines = functional.cosine_similarity(task.head.centres, reference.centres)
     torch.testing.assert_close(cosines, torch.ones(6))
@@ -193,12 +124,12 @@ def test_centres_start_at_the_teachers(teacher: Path) -> None:
     assert float(task.head.centres.norm(dim=1).mean().detach()) == pytest.approx(float(fresh.detach()), rel=0.3)
 
 
-def test_an_inherited_frozen_classifier_does_not_learn(teacher: Path) -> None:
+def test_an_inherited_frozen_classifier_does_not_learn(tiny: Any, teacher: Path) -> None:
     head = {"name": "cosface", "init": "teacher", "freeze": True}
-    task = build_task(recipe(teacher, *FULL, head=head), SOURCE)
+    task = build_task(tiny.recipe(teacher, *FULL, head=head), tiny.source)
     assert task.head is not None
     before = task.head.centres.clone()
-    train(task)
+    tiny.train(task)
     assert torch.equal(task.head.centres, before)
     assert all(task.head.centres is not p for group in task.parameter_groups() for p in group.parameters)
 
@@ -207,31 +138,35 @@ def test_an_inherited_frozen_classifier_does_not_learn(teacher: Path) -> None:
     ("terms", "sections", "message"),
     [
         (({"embedding": {}},), {"teacher": None}, "needs a teacher"),
-        (({"embedding": {}},), {"model": {"arguments": {**STUDENT, "embedding_width": 16}}}, "16 wide"),
+        (({"embedding": {}},), {"model": {"arguments": {"scale": 0.25, "embedding_width": 16}}}, "16 wide"),
         (({"apt": {}},), {"teacher": {"bundle": "model.onnx"}}, "apt needs a Transformer"),
         (({"embedding": {}},), {"teacher": {"bundle": "nowhere"}}, "nowhere"),
         (({"embedding": {}},), {"teacher": {"bundle": "nowhere.onnx"}}, "no teacher at nowhere.onnx"),
-        (({"urfm": {}},), {"model": {"name": "swin_teacher", "arguments": SWIN}}, "feature map"),
+        (
+            ({"urfm": {}},),
+            {"model": {"name": "swin_teacher", "arguments": {"embed_dim": 16, "depths": [1], "num_heads": [1]}}},
+            "feature map",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(
-    teacher: Path, terms: tuple[dict[str, Any], ...], sections: dict[str, Any], message: str
+    tiny: Any, teacher: Path, terms: tuple[dict[str, Any], ...], sections: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        build_task(recipe(teacher, *terms, **sections), SOURCE)
+        build_task(tiny.recipe(teacher, *terms, **sections), tiny.source)
 
 
-def test_a_head_of_other_identities_is_refused(tmp_path: Path) -> None:
-    other = write_teacher(tmp_path / "other", identities=9)
+def test_a_head_of_other_identities_is_refused(tiny: Any, tmp_path: Path) -> None:
+    other = tiny.save_teacher(tmp_path / "other", identities=9)
     with pytest.raises(UsageError, match="keep = embedding"):
-        build_task(recipe(other, {"apt": {}}), SOURCE)
+        build_task(tiny.recipe(other, {"apt": {}}), tiny.source)
 
 
-def test_an_onnx_model_teaches_by_its_embeddings(shared: Path) -> None:
+def test_an_onnx_model_teaches_by_its_embeddings(tiny: Any, shared: Path) -> None:
     model = shared / "weights" / "edgeface_xs.onnx"
-    wide = {**STUDENT, "embedding_width": 512}
-    task = build_task(recipe(model, {"embedding": {}}, model={"arguments": wide}), SOURCE)
-    images, labels = batch()
+    wide = {**tiny.student, "embedding_width": 512}
+    task = build_task(tiny.recipe(model, {"embedding": {}}, model={"arguments": wide}), tiny.source)
+    images, labels = tiny.batch()
     out = task(images, labels)
     out.loss.backward()
     import onnxruntime
@@ -241,7 +176,7 @@ def test_an_onnx_model_teaches_by_its_embeddings(shared: Path) -> None:
     expected = session.run(None, {session.get_inputs()[0].name: x})[0]
     torch.testing.assert_close(task.teacher(torch.from_numpy(x)), torch.from_numpy(expected))  # type: ignore[misc,operator]
     with pytest.raises(UsageError, match="tokens"):
-        build_task(recipe(model, {"urfm": {}}, model={"arguments": wide}), SOURCE)
+        build_task(tiny.recipe(model, {"urfm": {}}, model={"arguments": wide}), tiny.source)
 
 
 @pytest.mark.parametrize(
