@@ -64,6 +64,8 @@ class HeadConfig(Section):
         init: `random`, or `teacher`: the student's centres start at the teacher head's centres (same label order only).
         freeze: the centres stay where they start: with `init: teacher` the student learns to be classified by the
             teacher's own head, as in ProxylessKD.
+        sample_rate: share of the identities that a step's softmax looks at: those of the batch, and others drawn at
+            random (Partial FC). 1 looks at all.
     """
 
     name: str = "arcface"
@@ -71,10 +73,11 @@ class HeadConfig(Section):
     weight: float = Field(default=1.0, ge=0)
     init: Literal["random", "teacher"] = "random"
     freeze: bool = False
+    sample_rate: float = Field(default=1.0, gt=0, le=1)
 
 
 class TeacherConfig(Section):
-    """The frozen teacher: the bundle folder of a Transformer or a CNN (no prompts), or an ONNX face model's embeddings."""
+    """The frozen teacher: a bundle of a Transformer or a CNN (no prompts), or an ONNX face model with its embeddings."""
 
     bundle: str
 
