@@ -77,7 +77,7 @@ class HeadConfig(Section):
 
 
 class TeacherConfig(Section):
-    """The frozen teacher: a bundle of a Transformer or a CNN (no prompts), or an ONNX face model with its embeddings."""
+    """The frozen teacher: a bundle of a Transformer or a CNN (no prompts), or an ONNX face model (embeddings only)."""
 
     bundle: str
 
