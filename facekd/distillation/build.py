@@ -130,6 +130,7 @@ def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bu
         with torch.no_grad():
             # The scale of a fresh centre: it sets the centres' effective learning rate.
             head.centres.copy_(functional.normalize(centres) * head.centres.norm(dim=1).mean())
+    head.sample_rate = recipe.head.sample_rate
     return head.requires_grad_(not recipe.head.freeze)
 
 

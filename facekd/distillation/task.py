@@ -13,6 +13,7 @@ from facekd.distillation.registry import Term, Views
 from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
 from facekd.errors import UsageError
 from facekd.heads import MarginHead
+from facekd.heads.partial_fc import identity_loss
 from facekd.input_spec import InputSpec
 from facekd.models.registry import Backbone
 from facekd.recipe import Recipe
@@ -134,8 +135,7 @@ class Task(nn.Module):
 
         weighted: dict[str, tuple[float, torch.Tensor]] = {}
         if self.head is not None and self.head_weight > 0:
-            logits = self.head(embedding, labels)
-            weighted["identity"] = (self.head_weight, functional.cross_entropy(logits, labels))
+            weighted["identity"] = (self.head_weight, identity_loss(self.head, embedding, labels))
         if self.teacher is not None:
             weighted.update(self._teach(images, labels, tokens, embedding))
         loss = torch.stack([weight * part.float() for weight, part in weighted.values()]).sum()

@@ -19,11 +19,16 @@ class MarginHead(nn.Module):
         scale: s; logits are s times a cosine.
 
     Attributes:
-        centres: the class centres [n, e]; only their direction matters.
+        centres: the class centres [n, e]; only their direction matters. Of a sharded head, this rank's rows.
+        owned: the classes [first, last) of a sharded head (facekd.heads.partial_fc); None: all of them.
+        sample_rate: share of the centres that partial_fc's loss looks at in a step.
 
     Raises:
         UsageError: an argument out of range.
     """
+
+    owned: tuple[int, int] | None = None
+    sample_rate: float = 1.0
 
     def __init__(self, *, embedding_width: int, num_identities: int, scale: float = 64.0) -> None:
         super().__init__()
@@ -57,7 +62,8 @@ class MarginHead(nn.Module):
         Raises:
             UsageError: a label outside 0..n-1, or embeddings of another width.
         """
-        self._check(embeddings, labels)
+        self._check_whole()
+        self.check(embeddings, labels)
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
             dtype = torch.promote_types(self.centres.dtype, torch.float32)
             embeddings = embeddings.to(dtype)
@@ -74,6 +80,7 @@ class MarginHead(nn.Module):
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Raw embeddings [b, e] -> cosines to every centre [b, n], without margin or scale."""
+        self._check_whole()
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
             dtype = torch.promote_types(self.centres.dtype, torch.float32)
             return F.linear(F.normalize(embeddings.to(dtype)), F.normalize(self.centres.to(dtype)))
@@ -82,7 +89,12 @@ class MarginHead(nn.Module):
         """What print(head) shows."""
         return f"embedding_width={self.embedding_width}, num_identities={self.num_identities}, scale={self.scale}"
 
-    def _check(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    def _check_whole(self) -> None:
+        if self.owned is not None:
+            raise UsageError(f"head: only centres {self.owned[0]} to {self.owned[1] - 1} are here: use identity_loss")
+
+    def check(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        """Raises UsageError for embeddings of another width, or a label outside 0..n-1."""
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_width:
             raise UsageError(f"head: embeddings are {list(embeddings.shape)}, not [b, {self.embedding_width}]")
         if labels.shape != embeddings.shape[:1]:

@@ -1,0 +1,129 @@
+"""Partial FC: class centres sharded over ranks, and a softmax over a sample of the negative ones."""
+
+import math
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from facekd.distributed import collectives
+from facekd.errors import UsageError
+from facekd.heads.margin import MarginHead, angles
+
+
+def identity_loss(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of a margin head: raw embeddings [b, e], labels int64 [b] -> scalar, the mean over this rank's b.
+
+    Whole centres and sample rate 1 are the plain softmax; else it is Partial FC. An error is UsageError, as in
+    `MarginHead.forward`.
+    """
+    if head.owned is None and head.sample_rate == 1:
+        return F.cross_entropy(head(embeddings, labels), labels)
+    return _partial_fc(head, embeddings, labels)
+
+
+def shard_bounds(n: int, rank: int, world: int) -> tuple[int, int]:
+    """The classes [first, last) of one of `world` ranks; the shards differ by one class at most."""
+    return n * rank // world, n * (rank + 1) // world
+
+
+def shard(head: MarginHead, rank: int, world: int) -> None:
+    """Leaves a head only its rank's rows of the centres; before the optimiser is made.
+
+    Raises:
+        UsageError: there are fewer classes than ranks.
+    """
+    n = head.num_identities
+    if n < world:
+        raise UsageError(f"{n} identities cannot be sharded over {world} ranks: start at most {n}")
+    first, last = shard_bounds(n, rank, world)
+    trained = head.centres.requires_grad
+    head.centres = torch.nn.Parameter(head.centres.detach()[first:last].clone(), requires_grad=trained)
+    head.owned = (first, last)
+
+
+@torch.compiler.disable
+def _partial_fc(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Every rank classifies the images of all ranks among its own centres (arXiv 2203.15565, section 3.2).
+
+    The softmax's denominator is that of all ranks. At sample rate 1 loss and gradients are exact. Below, each rank
+    takes the classes that occur in the batch and fills up to `sample_rate` of its own with others drawn at random; a
+    centre that is not drawn has gradient 0 and is moved by momentum and weight decay alone (facekd's choice: plain SGD
+    on a sampled objective, where InsightFace leaves such a row as it is).
+
+    Gradients follow DistributedDataParallel's convention, which divides sums over ranks by their number: what reaches
+    the embeddings is that of the sum of all ranks' losses, and the centres' is divided here, as no wrapper does it.
+    """
+    head.check(embeddings, labels)
+    first, last = head.owned or (0, head.num_identities)
+    sharded = head.owned is not None
+    sizes = [size for (size,) in collectives.gather_numbers(len(labels))] if sharded else [len(labels)]
+    rank = collectives.rank() if sharded else 0
+    with torch.autocast(device_type=embeddings.device.type, enabled=False):
+        dtype = torch.promote_types(head.centres.dtype, torch.float32)
+        raw = embeddings.to(dtype)
+        if sharded:
+            raw, labels = collectives.concatenate(raw, sizes), collectives.concatenate(labels, sizes)
+        rows = torch.nonzero((labels >= first) & (labels < last)).flatten()
+        classes = labels[rows] - first
+        centres, columns = _sample(head, classes)
+        if sharded and centres.requires_grad:
+            centres.register_hook(lambda gradient: gradient / collectives.world())
+        units, centres = F.normalize(raw), F.normalize(centres.to(dtype))
+        logits = F.linear(units * head.scale, centres)
+        # Angles and targets as MarginHead's. Every row is passed on, with angle 0 where the class is another rank's,
+        # since AdaFace's statistics are of the whole batch.
+        theta = angles(units[rows], centres[columns])
+        norms = torch.linalg.vector_norm(raw.detach(), dim=1)
+        target = head.target_cosine(theta.new_zeros(len(raw)).index_put((rows,), theta), norms)[rows]
+        change = head.scale * (target - torch.cos(theta))
+        logits = logits.index_put_((rows, columns), change, accumulate=True)
+        losses: torch.Tensor = _CrossEntropy.apply(logits, rows, columns, sharded)
+    return losses.split(sizes)[rank].mean()
+
+
+def _sample(head: MarginHead, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The centres of this step [s, e], and where among them each of `classes` (local indices) is."""
+    count = len(head.centres)
+    if head.sample_rate == 1:
+        return head.centres.view_as(head.centres), classes  # a view, since the caller may hang a hook on it
+    positive = torch.unique(classes)
+    wanted = max(len(positive), math.ceil(head.sample_rate * count))
+    chance = torch.rand(count, device=head.centres.device)
+    chance[positive] = 2  # above every draw: they are taken first
+    chosen = torch.topk(chance, wanted, sorted=False).indices.sort().values
+    return head.centres[chosen], torch.searchsorted(chosen, classes)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """log sum exp over the logits of all ranks minus the target's, by sample: [B, s] on each rank -> [B] on all.
+
+    Beside the logits it keeps one tensor of their size; the backward works in it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, sharded: bool
+    ) -> torch.Tensor:
+        top = logits.amax(dim=1)
+        if sharded:
+            collectives.max_(top)
+        shares = (logits - top[:, None]).exp_()
+        target = logits.new_zeros(len(logits))
+        target[rows] = logits[rows, columns] - top[rows]
+        sums = torch.stack([shares.sum(dim=1), target])
+        if sharded:
+            collectives.sum_(sums)
+        ctx.save_for_backward(shares, sums[0], rows, columns)
+        ctx.sharded = sharded
+        return sums[0].log() - sums[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        shares, total, rows, columns = ctx.saved_tensors
+        gradient = gradients[0].clone()  # each rank's own images only: together they are all
+        if ctx.sharded:
+            collectives.sum_(gradient)
+        shares.mul_((gradient / total)[:, None])
+        shares.index_put_((rows, columns), -gradient[rows], accumulate=True)
+        return shares, None, None, None
