@@ -19,6 +19,7 @@ def accuracy_of(
 
     Args:
         cache: folder of one JSON file per (model sha256, input spec, set sha256).
+        progress: show a bar on stderr, image by image, with the time that is left.
     """
     fingerprint = pairs.fingerprint()
     place = cache / f"{cache_key(subject, fingerprint)}.json"

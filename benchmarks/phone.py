@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,14 @@ class Phone:
         # shell2 ends with the command's exit code, without which a cut connection looks like a short output.
         return str(self._ask(lambda: self._device.shell2(shlex.join(words), timeout=timeout_s)).output)
 
+    def push_file(self, path: Path, name: str, *, mode: int = 0o755) -> str:
+        """Copies one file, such as a program, and returns where it lies on the phone. Raises FacekdError."""
+        target = f"{PUSHED}/{name}"
+        self.shell("mkdir", "-p", PUSHED)
+        self._check_space(path.stat().st_size, PUSHED)
+        self._ask(functools.partial(self._device.sync.push, path, target, mode=mode, check=True))
+        return target
+
     def push_folder(self, folder: Path, name: str) -> str:
         """Copies every file of `folder` and returns where they lie on the phone.
 
@@ -102,12 +111,7 @@ class Phone:
             {f"{target}/{path.parent.relative_to(folder).as_posix()}".removesuffix("/.") for path in files}
         )
         self.shell("mkdir", "-p", *folders)
-        free = self._free_bytes(target)
-        if free is not None and free < needed:
-            raise FacekdError(
-                f"adb:{self.serial} has {free / 2**20:.1f} MiB free at {PUSHED}, {needed / 2**20:.1f} MiB are needed: "
-                f"free space, for example with adb shell rm -r {PUSHED}"
-            )
+        self._check_space(needed, target)
         for path in files:
             remote = f"{target}/{path.relative_to(folder).as_posix()}"
             self._ask(functools.partial(self._device.sync.push, path, remote, mode=0o644, check=True))
@@ -229,6 +233,8 @@ class Phone:
         except ConnectionLost as first:
             deadline = time.monotonic() + self._reconnect_s
             while True:
+                # A server that dies still takes connections for a moment, which it then drops.
+                time.sleep(min(self._poll_s, 1))
                 try:
                     self.require()
                     return action()
@@ -237,12 +243,27 @@ class Phone:
                 except UsageError as absent:
                     if time.monotonic() > deadline:
                         raise FacekdError(f"{what}: the connection was lost and did not come back: {absent}") from first
-                    time.sleep(min(self._poll_s, 1))
 
-    def _free_bytes(self, path: str) -> int | None:
+    def app_memory(self) -> dict[str, float | None]:
+        """Resident and peak memory [MiB] of the demo app's process, which its benchmark has left running.
+
+        The user "shell" may read the processes of apps (group readproc); a phone that refuses gives None.
+        """
+        package = ACTIVITY.partition("/")[0]
+        process = self.shell("pidof", package).split()
+        status = self.shell("cat", f"/proc/{process[0]}/status") if process and process[0].isdigit() else ""
+        found = {key: int(kib) / 1024 for key, kib in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status, re.M)}
+        return {"resident_mib": found.get("VmRSS"), "peak_mib": found.get("VmHWM")}
+
+    def _check_space(self, needed: int, path: str) -> None:
         lines = self.shell("df", "-k", path).splitlines()
         words = lines[-1].split() if len(lines) > 1 else []
-        return int(words[3]) * 1024 if len(words) >= 4 and words[3].isdigit() else None
+        free = int(words[3]) * 1024 if len(words) >= 4 and words[3].isdigit() else None
+        if free is not None and free < needed:
+            raise FacekdError(
+                f"adb:{self.serial} has {free / 2**20:.1f} MiB free at {PUSHED}, {needed / 2**20:.1f} MiB are needed: "
+                f"free space, for example with adb shell rm -r {PUSHED}"
+            )
 
     def _ask(self, action: Callable[[], Result]) -> Result:
         """Runs one exchange with the server; every way in which it may break becomes one of ours."""
@@ -265,6 +286,7 @@ class Phone:
                     f"adb:{self.serial} did not take a file ({said[:200]}): is there space left?"
                 ) from error
             raise FacekdError(f"adb:{self.serial}: {said[:300]}") from error
-        # A socket that ends early meets adbutils as half a number, half a structure or a failed assertion.
-        except (OSError, EOFError, ValueError, AssertionError, struct.error) as error:
+        # A socket that ends early meets adbutils as half a number, half a structure or a failed assertion; a server
+        # that is not there it starts with the program adb, which may hang.
+        except (OSError, EOFError, ValueError, AssertionError, struct.error, subprocess.SubprocessError) as error:
             raise ConnectionLost(f"adb:{self.serial}: the adb server is gone ({error})") from error

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from facekd.errors import FacekdError, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Flag = Literal["clock_dropped", "slowed", "starved", "warm_up_unsettled", "interval_wide", "hot"]
 FLAGS: dict[str, str] = {
@@ -99,6 +99,8 @@ class State(_Strict):
 class Latency(_Strict):
     """Milliseconds of one inference (of the whole batch), the clock's own overhead subtracted.
 
+    None stands for what a tool that reports a summary and no single latencies (LiteRT's benchmark_model) does not tell.
+
     Attributes:
         runs: number of timed inferences, over all repeats.
         interval_low_ms: lower end of the 95 % bootstrap interval of the median.
@@ -112,27 +114,27 @@ class Latency(_Strict):
             programs cannot lengthen. None where the device does not tell.
         cpu_share: processor seconds of the process by wall seconds while timing; below 0.9 it did not get its core.
         clock_overhead_ms: of one pair of clock readings; already subtracted.
-        quantiles_ms: the 0, 1, ..., 100 % quantiles, for the percentile plot.
+        quantiles_ms: the 0, 1, ..., 100 % quantiles, for the percentile plot; empty without single latencies.
     """
 
     runs: int
     min_ms: float
     p50_ms: float
-    p90_ms: float
+    p90_ms: float | None
     p95_ms: float
-    p99_ms: float
+    p99_ms: float | None
     max_ms: float
     mean_ms: float
     std_ms: float
     cpu_p50_ms: float | None = None
-    interval_low_ms: float
-    interval_high_ms: float
-    interval_width: float
+    interval_low_ms: float | None
+    interval_high_ms: float | None
+    interval_width: float | None
     interval_wanted: float
-    interval_reached: bool
+    interval_reached: bool | None
     repeats: int
     warm_up_runs: int
-    settled: bool
+    settled: bool | None
     cpu_share: float | None
     clock_overhead_ms: float
     quantiles_ms: list[float]
@@ -147,6 +149,8 @@ class Start(_Strict):
 
 class Memory(_Strict):
     """Resident memory of the measuring process, which holds the runtime and this one model. None where not shown.
+
+    On a phone it is the process of the demo app (all of the app, so `model_mib` is not told) or of benchmark_model.
 
     Attributes:
         before_load_mib: with the runtime imported, before the model is opened.
@@ -227,7 +231,7 @@ class Record(_Strict):
         cosine_to_golden: cosine of this device's embedding of the golden crop to the exporting machine's.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str
     run: str
     created: str
@@ -249,8 +253,11 @@ class Record(_Strict):
     cosine_to_golden: float | None = None
 
 
-_LIFT: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""Schema version -> what turns a line of it into one of the next version. Empty: 1 is the first."""
+_LIFT: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    # 2 admits None for p90, p99, the interval and `settled`, and an empty list of quantiles; all of 1 stays valid.
+    1: lambda data: {**data, "schema_version": 2},
+}
+"""Schema version -> what turns a line of it into one of the next version."""
 
 
 def append_record(path: Path, record: Record) -> None:

@@ -4,7 +4,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,13 +85,16 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
     device = Device(**describe_host())
     records: list[Record] = []
     peaks: dict[tuple[str, int], tuple[float, str]] = {}
-    with _bar(len(cells), enabled=progress) as bar:
+    with _bar(len(cells), enabled=progress) as (bar, aside):
         for index, (subject, threads, batch) in enumerate(cells):
             title = f"{subject.facts.name}, {subject.runtime}, {_plural(threads, 'thread')}"
             accuracy = None
             if settings.pairs is not None and settings.cache is not None:
                 bar(f"{title}: accuracy", index)
-                accuracy = accuracy_of(subject, settings.pairs, cache=settings.cache, threads=threads)
+                with aside():
+                    accuracy = accuracy_of(
+                        subject, settings.pairs, cache=settings.cache, threads=threads, progress=progress
+                    )
             peak = None
             if settings.peak and subject.facts.macs:
                 key = (arithmetic_of(subject.facts.precision), threads)
@@ -220,14 +223,24 @@ def git_commit(folder: Path | None = None) -> str | None:
 
 
 @contextmanager
-def _bar(total: int, *, enabled: bool) -> Iterator[Callable[[str, float], None]]:
+def _bar(
+    total: int, *, enabled: bool
+) -> Iterator[tuple[Callable[[str, float], None], Callable[[], AbstractContextManager[None]]]]:
+    """(describe and move the bar, a block in which another bar has the terminal)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     with Progress(
         *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not enabled
     ) as progress:
         task = progress.add_task("benchmark", total=total)
-        yield lambda description, done: progress.update(task, description=description, completed=done)
+
+        @contextmanager
+        def aside() -> Iterator[None]:
+            progress.stop()
+            yield
+            progress.start()
+
+        yield (lambda description, done: progress.update(task, description=description, completed=done)), aside
 
 
 def _plural(number: int, noun: str) -> str:

@@ -18,6 +18,15 @@ def _memory(record: Record) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
+def _ms(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(record: Record) -> str:
+    low, high = record.latency.interval_low_ms, record.latency.interval_high_ms
+    return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+
+
 def _name(record: Record) -> str:
     batch = f", batch {record.setup.batch}" if record.setup.batch != 1 else ""
     return record.model.name + batch
@@ -31,12 +40,12 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "threads": lambda r: str(r.setup.threads),
     "min ms": lambda r: f"{r.latency.min_ms:.2f}",
     "p50 ms": lambda r: f"{r.latency.p50_ms:.2f}",
-    "interval of p50": lambda r: f"{r.latency.interval_low_ms:.2f} to {r.latency.interval_high_ms:.2f}",
-    "p90 ms": lambda r: f"{r.latency.p90_ms:.2f}",
+    "interval of p50": _interval,
+    "p90 ms": lambda r: _ms(r.latency.p90_ms),
     "p95 ms": lambda r: f"{r.latency.p95_ms:.2f}",
-    "p99 ms": lambda r: f"{r.latency.p99_ms:.2f}",
+    "p99 ms": lambda r: _ms(r.latency.p99_ms),
     "max ms": lambda r: f"{r.latency.max_ms:.2f}",
-    "cpu ms": lambda r: "" if r.latency.cpu_p50_ms is None else f"{r.latency.cpu_p50_ms:.2f}",
+    "cpu ms": lambda r: _ms(r.latency.cpu_p50_ms),
     "load ms": lambda r: f"{r.start.load_ms:.1f}",
     "first ms": lambda r: f"{r.start.first_ms:.1f}",
     "model MiB": _memory,
@@ -51,8 +60,51 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
 }
 """Heading -> the text of a record's cell; empty where the figure is not there."""
 
-NARROW = ("model", "runtime", "threads", "p50 ms", "p99 ms", "cpu ms", "first ms", "model MiB", "times limit, cpu")
-NARROW_WITH_ACCURACY = (*NARROW, "accuracy %")
+TERMINAL = {
+    "model": "model",
+    "runtime": "runtime",
+    "thr": "threads",
+    "p50 ms": "p50 ms",
+    "p99": "p99 ms",
+    "cpu": "cpu ms",
+    "first": "first ms",
+    "MiB": "model MiB",
+    "peak": "peak MiB",
+    "×": "times limit",
+    "× cpu": "times limit, cpu",
+    "acc %": "accuracy %",
+}
+"""Short heading on the terminal -> column, in the order they are shown."""
+
+# What gives way first on a narrow terminal; the last of them says the least that nothing else says.
+GIVE_WAY = ("first", "peak", "p99", "×", "cpu", "× cpu", "MiB", "acc %", "thr")
+NAME_WIDTH = 20
+
+
+def fit_terminal(records: Sequence[Record], width: int) -> tuple[list[str], list[str]]:
+    """(headings of TERMINAL that fit into `width` characters, those left out); a column without a figure is neither.
+
+    Long model names are broken between words from NAME_WIDTH characters on, everything else stands whole.
+    """
+    cells = {heading: [COLUMNS[column](record) for record in records] for heading, column in TERMINAL.items()}
+    kept = [heading for heading in TERMINAL if any(cells[heading])]
+    if all(record.memory.model_mib is not None for record in records) and "peak" in kept:
+        kept.remove("peak")  # what the model itself costs says more than what runtime and interpreter bring along
+
+    def taken() -> int:
+        wide = {heading: max(map(len, [heading, *cells[heading]])) for heading in kept}
+        words = max((len(word) for name in cells["model"] for word in name.split()), default=0)
+        wide["model"] = min(wide["model"], max(NAME_WIDTH, words))
+        return sum(wide.values()) + 3 * len(kept) + 1  # a space on both sides and a line between
+
+    left_out = []
+    for heading in GIVE_WAY:
+        if taken() <= width:
+            break
+        if heading in kept:
+            kept.remove(heading)
+            left_out.append(TERMINAL[heading])
+    return kept, left_out
 
 
 def rows_of(records: Sequence[Record], columns: Sequence[str]) -> list[list[str]]:

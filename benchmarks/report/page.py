@@ -37,7 +37,9 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
         "details": {
             index: {
                 "label": label_of(record),
-                "quantiles": [round(record.latency.quantiles_ms[q], 4) for q in QUANTILES],
+                "quantiles": [round(record.latency.quantiles_ms[q], 4) for q in QUANTILES]
+                if record.latency.quantiles_ms
+                else [],
                 "operators": [
                     [o.operator, o.provider, round(o.calls, 2), None if o.ms is None else round(o.ms, 4)]
                     for o in (record.operators.operators if record.operators else [])[:20]
@@ -77,7 +79,7 @@ _COLUMNS: tuple[tuple[str, bool, Any], ...] = (
     ("p90 ms", True, lambda r: _round(r.latency.p90_ms)),
     ("p99 ms", True, lambda r: _round(r.latency.p99_ms)),
     ("accuracy %", True, lambda r: _round(100 * r.accuracy.accuracy, 2) if r.accuracy else None),
-    ("± %", True, lambda r: _round(50 * r.latency.interval_width, 1)),
+    ("± %", True, lambda r: _round(r.latency.interval_width and 50 * r.latency.interval_width, 1)),
     ("cpu ms", True, lambda r: _round(r.latency.cpu_p50_ms)),
     ("load ms", True, lambda r: _round(r.start.load_ms, 1)),
     ("first ms", True, lambda r: _round(r.start.first_ms, 1)),

@@ -11,7 +11,7 @@ from facekd.benchmarks.report.select import label_of, latest, pareto_front
 from facekd.errors import UsageError
 
 COLOURS = ("#2a78d6", "#1baf7a", "#eda100", "#008300", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834")
-RUNTIMES = ("onnxruntime", "litert", "executorch", "torch", "coreml", "benchmark_model")
+RUNTIMES = ("onnxruntime", "litert", "executorch", "torch", "coreml")
 """A runtime keeps its colour in every report."""
 
 SERIES = len(COLOURS)
@@ -73,6 +73,7 @@ def _pareto(axes: Any, records: Sequence[Record]) -> bool:
 
 
 def _percentiles(axes: Any, records: Sequence[Record]) -> bool:
+    records = [record for record in records if record.latency.quantiles_ms]
     if not records:
         return False
     for record, colour in zip(records[:SERIES], COLOURS, strict=False):

@@ -82,7 +82,13 @@ def run(
     device: Annotated[
         str, typer.Option("--device", help="host, or phones as adb lists them: adb:SERIAL, several by comma.")
     ] = "host",
-    provider: Annotated[str, typer.Option("--provider", help="Phone: cpu, xnnpack or nnapi.")] = "cpu",
+    provider: Annotated[
+        str, typer.Option("--provider", help="Phone: cpu, xnnpack or nnapi; with --binary also gpu.")
+    ] = "cpu",
+    binary: Annotated[
+        Path | None,
+        typer.Option("--binary", help="Phone: LiteRT's benchmark_model for .tflite, in place of the demo app."),
+    ] = None,
     warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="Phone: inferences before the timed ones.")] = 30,
     cool_down: Annotated[str, typer.Option("--cool-down", help="Phone: rest between measurements.")] = "10s",
     commit: Annotated[str | None, typer.Option("--commit", help="Name in the history; default what git says.")] = None,
@@ -103,6 +109,8 @@ def run(
         input_spec=parse_input_spec(mean, std, colour),
         layout=parse_layout(layout),
     )
+    if binary is not None and device == "host":
+        raise UsageError("--binary is for phones: give --device adb:SERIAL with it")
     if device != "host":
         serials = _serials(device)
         if pairs is not None or batches != [1]:
@@ -112,6 +120,8 @@ def run(
             subjects,
             threads=thread_numbers,
             provider=provider,
+            binary=binary,
+            profile=profile,
             runs=runs,
             warm_up=warm_up,
             interval=interval,
@@ -259,12 +269,18 @@ def schema() -> None:
 
 
 def _print(records: list[Any]) -> None:
-    from facekd.benchmarks.record import FLAGS
-    from facekd.benchmarks.table import NARROW, NARROW_WITH_ACCURACY, rows_of
+    from rich.console import Console
 
-    columns = NARROW_WITH_ACCURACY if any(record.accuracy for record in records) else NARROW
-    device = records[0].device
-    print_table(f"{device.name}, {device.system}", columns, rows_of(records, columns), _limits(records))
+    from facekd.benchmarks.record import FLAGS
+    from facekd.benchmarks.table import TERMINAL, fit_terminal, rows_of
+
+    for device in {record.device.id: record.device for record in records}.values():
+        its = [record for record in records if record.device.id == device.id]
+        headings, left_out = fit_terminal(its, Console().width)
+        rows = rows_of(its, [TERMINAL[heading] for heading in headings])
+        print_table(f"{device.name}, {device.system}", headings, rows, _limits(its))
+        if left_out:
+            print(f"no room here for {', '.join(left_out)}: they are in --json, in --out and in the report")
     for record in records:
         if record.flags:
             print(f"{record.model.name}, {record.setup.runtime}, {record.setup.threads}: {', '.join(record.flags)}")
@@ -272,14 +288,16 @@ def _print(records: list[Any]) -> None:
         print(f"{flag}: {FLAGS[flag]}")
 
 
-def _limits(records: list[Any]) -> str:
+def _limits(records: list[Any]) -> str | None:
+    if records[0].device.kind != "host":
+        return None  # the phone's own clock; no limit is measured there
     overhead_ns = 1e6 * max(record.latency.clock_overhead_ms for record in records)
     peaks = {
         f"{record.rate.peak_gflops:.0f} GFLOP/s, threads {record.setup.threads}, {record.rate.peak_kernel}": None
         for record in records
         if record.rate is not None and record.rate.peak_gflops is not None
     }
-    limit = f"; limit (this machine's matrix product): {'; '.join(peaks)}" if peaks else ""
+    limit = f"; ×: how many times longer than this machine's matrix product: {'; '.join(peaks)}" if peaks else ""
     return f"clock overhead of {overhead_ns:.0f} ns subtracted{limit}"
 
 

@@ -54,15 +54,15 @@ def _print_ijb(name: str, figures: dict[str, Any]) -> None:
             ]
             for key, result in many.items()
         ]
-        ranks = [f"rank {rank}, %" for rank in many["mean"]["rank"]]
-        print_table(f"{name} 1:N", ["gallery", *ranks, "TPIR at FPIR 1e-2, %", "TPIR at FPIR 1e-1, %"], rows)
+        ranks = [f"rank {rank} %" for rank in many["mean"]["rank"]]
+        print_table(f"{name} 1:N, TPIR by FPIR", ["gallery", *ranks, "TPIR % at 1e-2", "at 1e-1"], rows)
 
 
 def _print_rfw(figures: dict[str, Any]) -> None:
     shared = figures["one_threshold_for_all"]
     columns = ["group", "accuracy, %"]
     for rates in shared:
-        columns += [f"false match at {rates['far']}, %", "false non-match, %"]
+        columns += [f"FMR % at {rates['far']}", "FNMR %"]
     rows = []
     for group, accuracy in figures["accuracy"].items():
         row = [group, _percent(accuracy)]
@@ -76,7 +76,7 @@ def _print_rfw(figures: dict[str, Any]) -> None:
         rows,
         f"mean {_percent(figures['mean'])} %, std {100 * figures['std_n_minus_1']:.2f}, skewed error ratio "
         f"{'none: a group has no error' if ratio is None else f'{ratio:.2f}'}; "
-        "false matches at one threshold for all groups",
+        "false match rate (FMR) and false non-match rate (FNMR) at one threshold for all groups",
     )
 
 

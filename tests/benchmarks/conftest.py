@@ -1,14 +1,23 @@
 """A record of which a test may change what it needs, and a tiny model written with onnx alone."""
 
 import copy
-from collections.abc import Callable
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from facekd.benchmarks.record import Record
+from facekd.benchmarks.record import ModelFacts, Record
+from facekd.benchmarks.subject import Subject
+from facekd.export.manifest import Manifest
+from facekd.input_spec import InputSpec
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parent))
+    from fake_adb import FakePhone, Server
 
 _STATE = {"frequency_mhz": [], "temperature_c": {}, "spin_ms": 1.0, "governor": None}
 PLAIN: dict[str, Any] = {
@@ -99,7 +108,7 @@ def make_record() -> Callable[..., Record]:
     """make_record(model={"name": "x"}, ...) -> the plain record with these fields of its parts changed."""
 
     def make(**parts: Any) -> Record:
-        data = copy.deepcopy(PLAIN)
+        data = copy.deepcopy(PLAIN) | {"schema_version": 2}
         for part, value in parts.items():
             if isinstance(value, dict) and isinstance(data.get(part), dict):
                 data[part].update(value)
@@ -140,3 +149,79 @@ def onnx_face_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "face.onnx"
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
+
+
+@pytest.fixture
+def phones() -> dict[str, FakePhone]:
+    return {"ONE": FakePhone()}
+
+
+@pytest.fixture
+def server(phones: dict[str, FakePhone]) -> Iterator[Server]:
+    with Server(phones) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Subject:
+    """An artefact's folder as far as a phone is concerned: the manifest, the model's bytes, the golden files."""
+    folder = tmp_path / "artefact"
+    (folder / "golden").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(bytes(range(256)) * 40)
+    (folder / "golden/crop.png").write_bytes(b"png")
+    manifest = Manifest.model_validate(
+        {
+            "name": "net",
+            "target": "android",
+            "precision": "fp32",
+            "created": "2026-01-01",
+            "facekd_version": "0",
+            "bundle": {"name": "net", "architecture": "mobilefacenet", "sha256": "00"},
+            "model": "model.onnx",
+            "format_version": "opset 20",
+            "size_bytes": 10240,
+            "input": {
+                "name": "image",
+                "dtype": "float32",
+                "layout": "nchw",
+                "batch": 1,
+                "preprocess": "out",
+                "spec": InputSpec().model_dump(),
+            },
+            "output": {"name": "embedding", "width": 8},
+            "operators": {"Conv": 1},
+            "parity": {
+                "runtime": "onnxruntime",
+                "faces": 1,
+                "source": "drawn",
+                "max_abs_difference": 0,
+                "scale": 1,
+                "max_abs_difference_unit": 0,
+                "cosine_min": 1,
+                "cosine_mean": 1,
+                "bounds": {},
+                "batches": [1],
+            },
+            "golden": {"min_cosine": 0.9999},
+            "seconds": 1,
+            "versions": {},
+            "files": {},
+        }
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    sha256 = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    facts = ModelFacts(
+        name="net fp32", file="model.onnx", sha256=sha256, target="android", precision="fp32", size_bytes=10240
+    )
+    return Subject(
+        facts=facts,
+        path=folder / "model.onnx",
+        folder=folder,
+        runtime="onnxruntime",
+        input_spec=InputSpec(),
+        manifest=manifest,
+    )

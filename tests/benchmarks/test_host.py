@@ -1,5 +1,6 @@
 """Measuring here: a tiny model through its real runtime in its own process, and what surrounds it."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,24 @@ def test_accuracy_is_remembered_by_file_and_set(
     assert len(calls) == measured
     accuracy_of(subject, VerificationSet("drawn", images, ~issame, size=(16, 16)), cache=tmp_path, threads=1)
     assert len(calls) > measured
+
+
+def test_accuracy_shows_its_images_and_the_time_left(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal: one bar for the measurements, and while faces are embedded a bar of its own with an ETA."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(80)]
+    pairs = VerificationSet("drawn", images, np.arange(40) % 2 == 0, size=(16, 16))
+    settings = HostRun(
+        plan=Plan(min_runs=5, duration_s=0, max_repeats=1), peak=False, profile=False, pairs=pairs, cache=tmp_path
+    )
+    (record,) = run_on_host([subject], settings, progress=True)
+    assert record.accuracy is not None and record.accuracy.pairs == 40
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(r"drawn .*80/80 0:00:00", shown)
+    assert re.search(r"face, onnxruntime, 1 thread .*1/1", shown)
 
 
 def test_state_reads_what_the_system_shows(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def test_lines_come_back_as_they_went(tmp_path: Path, make_record: Callable[...,
 def test_the_first_schema_is_still_read(tmp_path: Path, plain: dict[str, Any]) -> None:
     (tmp_path / "old.jsonl").write_text(json.dumps(plain) + "\n\n")
     (record,) = read_records(tmp_path / "old.jsonl")
+    assert record.schema_version == 2
     assert record.latency.p99_ms == 4
     assert record.accuracy is not None and record.accuracy.accuracy == 0.99
 
@@ -56,5 +57,5 @@ def test_no_file_and_no_record(tmp_path: Path) -> None:
 def test_json_schema_names_what_a_reader_needs(plain: dict[str, Any]) -> None:
     schema = json_schema()
     assert set(schema["properties"]) == set(plain)
-    assert schema["properties"]["schema_version"]["const"] == 1
+    assert schema["properties"]["schema_version"]["const"] == 2
     assert set(schema["properties"]["flags"]["items"]["enum"]) == set(FLAGS)
