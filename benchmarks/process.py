@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -23,9 +23,17 @@ class Worker:
         what: for messages: which model it measures.
         threads: number of threads, also for libraries that read it from the environment.
         command: the process; a test may put another in its place.
+        settings: further environment variables, by which a runtime is told what its files cannot say.
     """
 
-    def __init__(self, what: str, *, threads: int, command: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        threads: int,
+        command: list[str] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self._what = what
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         number = str(threads)
@@ -35,6 +43,7 @@ class Worker:
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), number),
             "ORT_DISABLE_TELEMETRY": "1",
             "TF_CPP_MIN_LOG_LEVEL": "2",
+            **(settings or {}),
         }
         self._process = subprocess.Popen(
             command or [sys.executable, "-m", "facekd.benchmarks.worker"],

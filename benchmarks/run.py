@@ -32,6 +32,7 @@ from facekd.benchmarks.record import (
     State,
     append_record,
 )
+from facekd.benchmarks.runtimes.coreml import UNITS_VARIABLE
 from facekd.benchmarks.subject import Subject
 from facekd.errors import UsageError
 from facekd.export.golden import cosine
@@ -49,6 +50,7 @@ class HostRun:
         batches: batch sizes.
         plan: how long.
         cores: pin the measuring process to these.
+        compute_units: of Core ML, a record each: cpu, gpu, ane, all; empty leaves the choice to FACEKD_COREML_UNITS.
         profile: take per-operator times.
         peak: measure this machine's GEMM.
         pairs: verification set, or None.
@@ -61,6 +63,7 @@ class HostRun:
     batches: Sequence[int] = (1,)
     plan: Plan = field(default_factory=Plan)
     cores: list[int] | None = None
+    compute_units: Sequence[str] = ()
     profile: bool = True
     peak: bool = True
     pairs: FingerprintedPairs | None = None
@@ -76,8 +79,14 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
         UsageError: a model cannot take one of the batches; before anything is measured.
         FacekdError: a measuring process failed; the records before it are in `settings.out`.
     """
-    cells = [(s, threads, batch) for threads in settings.threads for batch in settings.batches for s in subjects]
-    for subject, _, batch in cells:
+    cells = [
+        (s, threads, batch, units)
+        for threads in settings.threads
+        for batch in settings.batches
+        for s in subjects
+        for units in (settings.compute_units if s.runtime == "coreml" and settings.compute_units else (None,))
+    ]
+    for subject, _, batch, _ in cells:
         if problem := subject.batch_problem(batch):
             raise UsageError(f"--batch {batch}: {problem}")
     run = uuid.uuid4().hex[:12]
@@ -86,8 +95,8 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
     records: list[Record] = []
     peaks: dict[tuple[str, int], tuple[float, str]] = {}
     with _bar(len(cells), enabled=progress) as (bar, aside):
-        for index, (subject, threads, batch) in enumerate(cells):
-            title = f"{subject.facts.name}, {subject.runtime}, {_plural(threads, 'thread')}"
+        for index, (subject, threads, batch, units) in enumerate(cells):
+            title = f"{subject.facts.name}, {subject.runtime}, {units or _plural(threads, 'thread')}"
             accuracy = None
             if settings.pairs is not None and settings.cache is not None:
                 bar(f"{title}: accuracy", index)
@@ -107,7 +116,7 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
                 share = seconds / max(settings.plan.duration_s, 0.1)
                 bar(f"{title}: {phase}", index + (min(share, 1) * 0.9 if phase == "timing" else 0))
 
-            found = measure_cell(subject, threads, batch, settings, tell)
+            found = measure_cell(subject, threads, batch, settings, tell, units=units)
             latency = Latency(**found["latency"])
             record = Record(
                 id=uuid.uuid4().hex,
@@ -145,11 +154,17 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
 
 
 def measure_cell(
-    subject: Subject, threads: int, batch: int, settings: HostRun, tell: Callable[[str, float], None]
+    subject: Subject,
+    threads: int,
+    batch: int,
+    settings: HostRun,
+    tell: Callable[[str, float], None],
+    *,
+    units: str | None = None,
 ) -> dict[str, Any]:
     """One model in a process of its own: everything that the worker reports, in one dict."""
     golden = subject.golden()
-    with open_worker(subject, threads=threads, batch=batch, cores=settings.cores) as (worker, opened):
+    with open_worker(subject, threads=threads, batch=batch, cores=settings.cores, units=units) as (worker, opened):
         found = opened | worker.ask("measure", tell=tell, plan=settings.plan.as_dict())
         output = worker.ask("output")["output"]
         # Exported artefacts return float embeddings; the first row is the golden crop's.
@@ -167,10 +182,14 @@ def measure_cell(
 
 @contextmanager
 def open_worker(
-    subject: Subject, *, threads: int, batch: int, cores: list[int] | None
+    subject: Subject, *, threads: int, batch: int, cores: list[int] | None, units: str | None = None
 ) -> Iterator[tuple[Worker, dict[str, Any]]]:
     """A measuring process with the model open in it, and what opening it cost."""
-    with tempfile.TemporaryDirectory() as scratch, Worker(subject.facts.name, threads=threads) as worker:
+    environment = {UNITS_VARIABLE: units} if units else None
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Worker(subject.facts.name, threads=threads, settings=environment) as worker,
+    ):
         file = Path(scratch) / "input.npy"
         np.save(file, subject.make_input(batch))
         opened = worker.ask(

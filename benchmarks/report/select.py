@@ -14,9 +14,12 @@ def key_of(record: Record) -> Key:
 
 
 def label_of(record: Record) -> str:
-    """For legends."""
-    batch = f", batch {record.setup.batch}" if record.setup.batch > 1 else ""
-    return f"{record.model.name}, {record.setup.runtime}, {record.setup.threads} thr{batch}"
+    """For legends; the provider stands for the runtime where one runtime has several, as on phones."""
+    setup = record.setup
+    batch = f", batch {setup.batch}" if setup.batch > 1 else ""
+    plain = record.device.kind == "host" and setup.runtime != "coreml"
+    runtime = setup.runtime if plain else f"{setup.runtime} {setup.provider}"
+    return f"{record.model.name}, {runtime}, {setup.threads} thr{batch}"
 
 
 def latest(records: Sequence[Record]) -> list[Record]:

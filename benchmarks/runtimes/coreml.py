@@ -12,6 +12,8 @@ from facekd.errors import FacekdError, UsageError
 
 UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE", "all": "ALL"}
 
+UNITS_VARIABLE = "FACEKD_COREML_UNITS"
+
 
 class CoreMl(Runtime):
     """Opens .mlpackage folders with the compute units of FACEKD_COREML_UNITS: cpu, gpu, ane or all (the default)."""
@@ -36,9 +38,9 @@ class CoreMl(Runtime):
         import coremltools
 
         del threads
-        units = os.environ.get("FACEKD_COREML_UNITS", "all")
+        units = os.environ.get(UNITS_VARIABLE, "all")
         if units not in UNITS:
-            raise UsageError(f"FACEKD_COREML_UNITS={units}: valid are {', '.join(UNITS)}")
+            raise UsageError(f"{UNITS_VARIABLE}={units}: valid are {', '.join(UNITS)}")
         try:
             model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit[UNITS[units]])
         except Exception as error:  # coremltools raises Objective-C errors in several classes

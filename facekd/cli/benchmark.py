@@ -75,6 +75,9 @@ def run(
     profile: Annotated[bool, typer.Option("--profile/--no-profile", help="Time of each kind of operator.")] = True,
     peak: Annotated[bool, typer.Option("--peak/--no-peak", help="This machine's matrix product as the limit.")] = True,
     pin: Pin = None,
+    compute_units: Annotated[
+        str | None, typer.Option("--compute-units", help="Core ML: cpu, gpu, ane, all, several by comma.")
+    ] = None,
     mean: Mean = None,
     std: Std = None,
     colour: Colour = None,
@@ -96,9 +99,11 @@ def run(
     json_output: JsonFlag = False,
 ) -> None:
     """Measure models: latency, loading, memory, operators, accuracy; one process and one record each."""
+    if binary is not None and device == "host":
+        raise UsageError("--binary is for phones: give --device adb:SERIAL with it")
     plan = _plan(duration, runs, interval, repeats)
     thread_numbers, batches = _numbers("--threads", threads), _numbers("--batch", batch)
-    cores = _cores(pin)
+    cores, units = _cores(pin), _units(compute_units)
     from facekd.benchmarks.accuracy import default_cache
     from facekd.benchmarks.run import HostRun, run_on_host
     from facekd.benchmarks.subject import find_subjects
@@ -109,8 +114,6 @@ def run(
         input_spec=parse_input_spec(mean, std, colour),
         layout=parse_layout(layout),
     )
-    if binary is not None and device == "host":
-        raise UsageError("--binary is for phones: give --device adb:SERIAL with it")
     if device != "host":
         serials = _serials(device)
         if pairs is not None or batches != [1]:
@@ -136,6 +139,7 @@ def run(
         batches=batches,
         plan=plan,
         cores=cores,
+        compute_units=units,
         profile=profile,
         peak=peak,
         pairs=_pairs(pairs),
@@ -349,6 +353,14 @@ def _cores(text: str | None) -> list[int] | None:
     if not cores or min(cores) < 0 or max(cores) >= there:
         raise UsageError(f"--pin {text}: give cores from 0 to {there - 1}, by comma")
     return cores
+
+
+def _units(text: str | None) -> list[str]:
+    from facekd.benchmarks.runtimes.coreml import UNITS
+
+    if wrong := [name for name in _names(text) if name not in UNITS]:
+        raise UsageError(f"--compute-units {wrong[0]}: valid are {', '.join(UNITS)}")
+    return _names(text)
 
 
 def _names(text: str | None) -> list[str]:

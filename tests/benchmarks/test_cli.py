@@ -34,6 +34,8 @@ def test_durations(text: str, seconds: float) -> None:
         (("--batch", ""), "--batch : give whole numbers"),
         (("--interval", "0"), "--interval 0.0: give a share above 0"),
         (("--pin", "0,4096"), "--pin 0,4096: give cores from 0 to"),
+        (("--compute-units", "cpu,npu"), "--compute-units npu: valid are cpu, gpu, ane, all"),
+        (("--binary", "x"), "--binary is for phones: give --device adb:SERIAL"),
         (("--runtime", "tvm"), "--runtime tvm: valid are onnxruntime, litert, executorch, torch, coreml"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,48 @@ def test_a_model_in_its_own_process(subject: Subject, tmp_path: Path) -> None:
         assert one.memory.peak_mib is not None and one.memory.before_load_mib is not None
         # Without torch in the process: that alone is some 200 MiB.
         assert 10 < one.memory.before_load_mib <= one.memory.peak_mib < 200
+
+
+def test_core_ml_is_measured_with_each_compute_unit(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., Record]
+) -> None:
+    """On a Mac; here a process stands in for the measuring one and says by which units it was asked."""
+    plain = make_record()
+
+    class Stand:
+        def __init__(self, what: str, *, threads: int, settings: dict[str, str] | None = None) -> None:
+            self.units = (settings or {}).get("FACEKD_COREML_UNITS")
+
+        def __enter__(self) -> "Stand":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def ask(self, do: str, **arguments: object) -> dict[str, object]:
+            return {
+                "open": {"load_ms": 1.0, "runtime_version": "9", "provider": f"Core ML {self.units}"},
+                "measure": {
+                    "first_ms": 1.0,
+                    "latency": plain.latency.model_dump(),
+                    "before": {},
+                    "after": {},
+                    "flags": [],
+                    "memory": plain.memory.model_dump(),
+                },
+                "output": {"output": []},
+            }[do]
+
+    monkeypatch.setattr("facekd.benchmarks.run.Worker", Stand)
+    settings = HostRun(compute_units=("cpu", "gpu", "ane"), profile=False, peak=False)
+    records = run_on_host([replace(subject, runtime="coreml"), subject], settings)
+    found = [(record.setup.runtime, record.setup.provider) for record in records]
+    assert found == [
+        ("coreml", "Core ML cpu"),
+        ("coreml", "Core ML gpu"),
+        ("coreml", "Core ML ane"),
+        ("onnxruntime", "Core ML None"),
+    ]
 
 
 def test_a_batch_that_the_file_cannot_take_is_refused_first(subject: Subject) -> None:
