@@ -41,6 +41,7 @@ def _register() -> None:
         benchmark,
         compare,
         data,
+        demo,
         distill,
         embed,
         evaluate,
@@ -52,7 +53,8 @@ def _register() -> None:
         verify,
     )
 
-    for module in (quickstart, data, train, distill, compare, evaluate, embed, verify, models, info, export, benchmark):
+    verbs = (quickstart, data, train, distill, compare, evaluate, embed, verify, models, info, export, demo, benchmark)
+    for module in verbs:
         module.register(app)
 
 

@@ -1,0 +1,133 @@
+"""What the demo serves: every path with its bytes, put together before the first request."""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from facekd.errors import UsageError, require_modules
+from facekd.input_spec import InputSpec
+
+CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".wasm": "application/wasm",
+    ".onnx": "application/octet-stream",
+}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One answer: its content type and bytes."""
+
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A crop whose embedding is known, so that the browser checks itself before it recognises anybody.
+
+    Attributes:
+        crop: PNG of an aligned face.
+        embedding: what the exporting machine computed for it, raw.
+        min_cosine: below it this browser computes something else.
+    """
+
+    crop: bytes
+    embedding: list[float]
+    min_cosine: float
+
+
+@dataclass(frozen=True)
+class FaceModel:
+    """The face model as the page needs it.
+
+    Attributes:
+        thresholds: as in the artefact's manifest (far, threshold_cos, dataset); empty: similarities without decisions.
+        takes_pixels: the file normalises RGB pixels itself.
+        golden: None for a foreign file.
+    """
+
+    name: str
+    precision: str
+    file: Path
+    input_spec: InputSpec
+    layout: Literal["NCHW", "NHWC"]
+    batch: int | None
+    dtype: Literal["float32", "uint8"]
+    takes_pixels: bool
+    embedding_width: int
+    thresholds: list[dict[str, Any]]
+    golden: Golden | None
+
+
+def build_site(model: FaceModel, detector: Path, runtime: dict[str, bytes]) -> dict[str, Resource]:
+    """Path -> answer: the page, the model, the detector, onnxruntime-web. Nothing else can be asked for.
+
+    Args:
+        detector: YuNet's .onnx, checked by `facekd.data.detection.YuNet`.
+        runtime: from `facekd.demo.runtime.read_runtime`.
+    """
+    static = resources.files("facekd.demo") / "static"
+    found = {f"/{item.name}": _resource(item.name, item.read_bytes()) for item in static.iterdir() if item.is_file()}
+    found["/"] = found["/index.html"]
+    found |= {f"/ort/{name}": _resource(name, data) for name, data in runtime.items()}
+    found["/model.onnx"] = _resource("model.onnx", model.file.read_bytes())
+    found["/detector.onnx"] = _resource("detector.onnx", any_size(detector))
+    if model.golden is not None:
+        found["/golden.png"] = _resource("golden.png", model.golden.crop)
+    found["/config.json"] = _resource("config.json", json.dumps(_config(model), allow_nan=False).encode())
+    return found
+
+
+def any_size(detector: Path) -> bytes:
+    """YuNet for inputs of any size: OpenCV's file declares 640x640, though none of its layers depends on it."""
+    require_modules("the demo", ["onnx"], extra="onnx")
+    import onnx
+
+    network = onnx.load(detector)
+    # Height and width of the input; of the outputs [1, cells, numbers] how many cells they give.
+    for values, axes in ((network.graph.input, slice(2, 4)), (network.graph.output, slice(1, 2))):
+        for value in values:
+            for axis in value.type.tensor_type.shape.dim[axes]:
+                axis.ClearField("dim_value")
+    del network.graph.value_info[:]
+    return network.SerializeToString()
+
+
+def _config(model: FaceModel) -> dict[str, Any]:
+    """What the page's scripts read (recogniser.js)."""
+    height, width = model.input_spec.size
+    if height != width:
+        raise UsageError(f"{model.file} takes {width}x{height} faces; alignment makes squares, so the demo needs one")
+    golden = None
+    if model.golden is not None:
+        golden = {"embedding": model.golden.embedding, "min_cosine": model.golden.min_cosine}
+    return {
+        "name": model.name,
+        "precision": model.precision,
+        "input": {
+            "size": height,
+            "colour": model.input_spec.colour,
+            "mean": model.input_spec.mean,
+            "std": model.input_spec.std,
+            "layout": model.layout,
+            "dtype": model.dtype,
+            "takes_pixels": model.takes_pixels,
+            "batch": model.batch or 1,
+        },
+        "embedding_width": model.embedding_width,
+        "thresholds": model.thresholds,
+        "golden": golden,
+    }
+
+
+def _resource(name: str, data: bytes) -> Resource:
+    return Resource(CONTENT_TYPES[Path(name).suffix], data)

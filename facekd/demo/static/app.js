@@ -1,0 +1,304 @@
+/** The page: camera or picture, the question asked of each face, enrolment. */
+
+import { showFaces, showPeople, showTimes } from "./panels.js";
+import { People } from "./people.js";
+import { refusal } from "./quality.js";
+import { Recogniser } from "./recogniser.js";
+import { drawScene } from "./stage.js";
+import { StageTimes } from "./statistics.js";
+
+const MOST_FACES = 5; // a crowd must not stop the picture
+const CAMERA_SAMPLES = 3;
+const SAMPLE_INTERVAL_MS = 700; // apart in time, so that the samples differ
+
+const $ = (id) => document.getElementById(id);
+const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
+const people = new People();
+const recogniser = new Recogniser();
+const times = new StageTimes();
+let size; // of an aligned crop, in pixels
+let camera = null; // {stream, mirrored}
+let shown = []; // the faces of the last picture
+let still = null; // a picture that is looked at instead of the camera: {bitmap, faces}
+let enrolling = null; // {name, samples, lastMs}
+let hasConsent = false;
+
+// What the networks allow, once they are there.
+
+try {
+  const started = await recogniser.start();
+  size = started.config.input.size;
+  describe(started);
+  offerRates(started.config.thresholds);
+  for (const id of ["camera", "picture", "enrol_picture"]) $(id).disabled = false;
+  $("loading").textContent = "Start the camera, or look at a picture.";
+} catch (error) {
+  $("loading").textContent = `This cannot run here: ${error.message}`;
+}
+showTimes($("times"), times.medians());
+
+function describe({ config, threads, loadMs, cosine }) {
+  const test = cosine === null ? "no golden face to test itself with" : `self-test cosine ${cosine.toFixed(5)}`;
+  const plural = threads === 1 ? "1 thread" : `${threads} threads`;
+  $("model").textContent = `${config.name} · ${config.precision} · ${config.embedding_width} numbers a face\n${test} · ${plural} · loaded in ${(loadMs / 1000).toFixed(1)} s`;
+}
+
+/** One choice a rate, 1 in 1000 to begin with; where several data sets measured it, the strictest threshold. */
+function offerRates(thresholds) {
+  const strictest = new Map();
+  for (const measured of thresholds) {
+    if (!(strictest.get(measured.far)?.threshold_cos >= measured.threshold_cos)) strictest.set(measured.far, measured);
+  }
+  for (const { far, threshold_cos: cos, dataset } of [...strictest.values()].sort((a, b) => b.far - a.far)) {
+    const option = new Option(`1 in ${Math.round(1 / far).toLocaleString("en")}`, String(cos));
+    option.dataset.note = `Threshold ${cos.toFixed(3)}, measured on ${dataset}. Other people than those may differ.`;
+    option.defaultSelected = far === 1e-3;
+    $("far").add(option);
+  }
+  $("far_row").hidden = strictest.size === 0;
+  noteRate();
+}
+
+function noteRate() {
+  $("far_note").textContent =
+    $("far").selectedOptions[0]?.dataset.note ??
+    "This model has no measured thresholds, so nobody is named: the page shows whom a face resembles most.";
+}
+
+function threshold() {
+  return $("far").value === "" ? null : Number($("far").value);
+}
+
+// Looking at pictures.
+
+$("camera").addEventListener("click", () => (camera ? stopCamera() : startCamera()));
+
+async function startCamera() {
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" } });
+    const facing = stream.getVideoTracks()[0].getSettings().facingMode;
+    camera = { stream, mirrored: facing !== "environment" };
+    video.srcObject = stream;
+    await video.play();
+  } catch (error) {
+    stopCamera();
+    return say(`The camera cannot be used: ${error.message}`, true);
+  }
+  leaveStill();
+  $("camera").textContent = "Stop the camera";
+  $("enrol_camera").disabled = false;
+  say("");
+  requestAnimationFrame(draw);
+  watch(camera);
+}
+
+function stopCamera() {
+  for (const track of camera?.stream.getTracks() ?? []) track.stop();
+  camera = null;
+  enrolling = null;
+  shown = [];
+  $("camera").textContent = "Start the camera";
+  $("enrol_camera").disabled = true;
+}
+
+/** Every frame is shown; one is analysed whenever the worker is free. */
+async function watch(own) {
+  while (camera === own) {
+    const begun = performance.now();
+    try {
+      const bitmap = await createImageBitmap(video);
+      const taken = performance.now() - begun;
+      const seen = await recogniser.look(bitmap, MOST_FACES);
+      if (camera !== own) return;
+      judge(seen.faces, { camera: taken, ...seen.ms });
+      if (enrolling) takeSample(seen.faces);
+    } catch (error) {
+      stopCamera();
+      return say(`The picture cannot be analysed: ${error.message}`, true);
+    }
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+function draw() {
+  if (!camera) return;
+  $("empty").hidden = true;
+  drawScene($("view"), video, video.videoWidth, video.videoHeight, shown, camera.mirrored);
+  requestAnimationFrame(draw);
+}
+
+chooseFile("picture", "picture_file", lookAt);
+
+/** Shows one picture and its faces in place of the camera. */
+async function lookAt(file) {
+  const picture = await read(file);
+  if (!picture) return;
+  stopCamera();
+  still = picture;
+  judge(still.faces, { camera: still.readMs, ...still.ms });
+  drawStill();
+  say(still.faces.length ? "" : "No face was found.");
+}
+
+function drawStill() {
+  $("empty").hidden = true;
+  drawScene($("view"), still.bitmap, still.bitmap.width, still.bitmap.height, shown, false);
+}
+
+function leaveStill() {
+  still?.bitmap.close();
+  still = null;
+}
+
+/** {bitmap, faces, ms, readMs} of a picture's file; null and a word to the user where it is none. */
+async function read(file) {
+  const begun = performance.now();
+  try {
+    const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+    const readMs = performance.now() - begun;
+    return { bitmap, readMs, ...(await recogniser.look(await createImageBitmap(bitmap), MOST_FACES)) };
+  } catch (error) {
+    say(`${file.name} cannot be looked at: ${error.message}`, true);
+    return null;
+  }
+}
+
+// Naming.
+
+/** Says of each face who it is; `ms` are the times of the stages before. */
+function judge(faces, ms = null) {
+  const begun = performance.now();
+  const limit = threshold();
+  const asked = question() === "verify" && $("whom").value !== "" ? $("whom").value : null;
+  for (const face of faces) {
+    face.match = face.embedding && people.match(face.embedding, limit, asked);
+    Object.assign(face, verdict(face.match, asked));
+  }
+  if (ms) {
+    times.add({ ...ms, match: performance.now() - begun });
+    showTimes($("times"), times.medians());
+  }
+  shown = faces;
+  showFaces($("faces"), faces, size, limit);
+  // For those who hear the page: who is there, when that changes.
+  put("heard", faces.map(({ says }) => says).join(", "));
+}
+
+function verdict(match, asked) {
+  if (!match) return { state: "neutral", label: "", says: "A face; nobody is enrolled" };
+  const score = match.score.toFixed(2);
+  if (match.same === null) return { state: "neutral", label: `like ${match.closest} ${score}`, says: `Most like ${match.closest}` };
+  const state = match.same ? "known" : "unknown";
+  if (asked !== null) return { state, label: `${match.same ? "yes" : "no"} ${score}`, says: match.same ? `Yes, ${asked}` : `Not ${asked}` };
+  const name = match.same ? match.closest : "unknown";
+  return { state, label: `${name} ${score}`, says: name };
+}
+
+function question() {
+  return document.querySelector("input[name=question]:checked").value;
+}
+
+for (const input of document.querySelectorAll("input[name=question]")) input.addEventListener("change", refresh);
+$("whom").addEventListener("change", refresh);
+$("far").addEventListener("change", refresh);
+
+/** After a change of the question or of the people: the lists, and a still picture, say what holds now. */
+function refresh() {
+  const list = people.list();
+  const chosen = $("whom").value;
+  $("whom").replaceChildren(...list.map(({ name }) => new Option(name, name, false, name === chosen)));
+  $("whom_row").hidden = question() !== "verify";
+  showPeople($("people"), list, size, (name) => forget(() => people.remove(name), `${name} is deleted.`));
+  $("nobody").hidden = list.length > 0;
+  $("forget").hidden = list.length < 2;
+  noteRate();
+  judge(shown);
+  if (still) drawStill();
+}
+
+// Enrolling and forgetting.
+
+$("enrol").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const name = $("name").value.trim();
+  if (name === "") return say("A name is needed.", true);
+  if (!(await consent())) return;
+  if (event.submitter?.value === "camera" && camera) {
+    enrolling = { name, samples: [], lastMs: 0 };
+  } else {
+    $("enrol_file").click();
+  }
+});
+
+/** Asked before the first enrolment. */
+async function consent() {
+  if (hasConsent) return true;
+  const dialog = $("consent");
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  hasConsent = dialog.returnValue === "agree";
+  return hasConsent;
+}
+
+function takeSample(faces) {
+  const wrong = refusal(faces, size);
+  if (wrong) return say(`Not usable: ${wrong}.`);
+  if (performance.now() - enrolling.lastMs < SAMPLE_INTERVAL_MS) return;
+  enrolling.lastMs = performance.now();
+  enrolling.samples.push(faces[0]);
+  if (enrolling.samples.length < CAMERA_SAMPLES) {
+    return say(`Hold still: ${enrolling.samples.length} of ${CAMERA_SAMPLES} samples.`);
+  }
+  const { name, samples } = enrolling;
+  enrolling = null;
+  enrol(name, samples);
+}
+
+$("enrol_file").addEventListener("change", async () => {
+  const [file] = $("enrol_file").files;
+  const name = $("name").value.trim();
+  $("enrol_file").value = "";
+  const picture = file && (await read(file));
+  if (!picture) return;
+  const wrong = refusal(picture.faces, size);
+  if (wrong) say(`${file.name} is not usable: ${wrong}.`, true);
+  else enrol(name, [picture.faces[0]]);
+  picture.bitmap.close();
+});
+
+function enrol(name, samples) {
+  for (const sample of samples) people.add(name, sample);
+  $("name").value = "";
+  say(`${name} is enrolled.`);
+  refresh();
+}
+
+$("forget").addEventListener("click", () => forget(() => people.clear(), "Everyone is deleted."));
+
+function forget(change, message) {
+  change();
+  say(message);
+  refresh();
+}
+
+// Small things.
+
+function chooseFile(button, input, then) {
+  $(button).addEventListener("click", () => $(input).click());
+  $(input).addEventListener("change", () => {
+    const [file] = $(input).files;
+    $(input).value = "";
+    if (file) then(file);
+  });
+}
+
+/** Writes only what changed: a status is read aloud each time it is written. */
+function put(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function say(text, isWrong = false) {
+  put("status", text);
+  $("status").classList.toggle("wrong", isWrong);
+}

@@ -1,0 +1,213 @@
+"""The page in a browser: it detects, enrols and recognises, and computes what Python computes."""
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from facekd.cli.demo import open_face_model
+from facekd.data.alignment import align
+from facekd.data.detection import YuNet
+from facekd.demo.site import FaceModel
+from facekd.evaluation.runners import open_onnx
+
+LOOK = """
+async (text) => {
+  const { Recogniser } = await import("/recogniser.js");
+  const recogniser = new Recogniser();
+  await recogniser.start();
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const bitmap = await createImageBitmap(new Blob([bytes]), { colorSpaceConversion: "none" });
+  const { faces } = await recogniser.look(bitmap, 1);
+  return faces.map(({ box, landmarks, score, crop, embedding }) =>
+    ({ box, landmarks, score, crop: crop && [...crop], embedding: embedding && [...embedding] }));
+}
+"""
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page of its own, which must break no policy, ask nobody else and raise nothing."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: message.type in ("error", "warning") and troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("request", lambda request: request.url.startswith("http://127.0.0.1:") or troubles.append(request.url))
+    yield page
+    context.close()
+    assert troubles == []
+
+
+def ready(page: Any, url: str) -> None:
+    from playwright.sync_api import expect
+
+    page.goto(url)
+    expect(page.locator("#picture")).to_be_enabled(timeout=60_000)
+
+
+def test_camera_enrols_and_recognises(
+    page: Any, serve: Callable[[FaceModel], str], edgeface: FaceModel, person: list[Path], other: list[Path]
+) -> None:
+    from playwright.sync_api import expect
+
+    ready(page, serve(edgeface))
+    page.click("#camera")
+    face = page.locator("#faces li")
+    expect(face).to_have_count(1, timeout=30_000)
+    expect(face).to_contain_text("nobody is enrolled")
+
+    page.fill("#name", "Ada <b>")
+    page.click("#enrol_camera")
+    expect(page.locator("#consent")).to_be_visible()
+    page.click("text=Cancel")
+    expect(page.locator("#people li")).to_have_count(0)
+    page.click("#enrol_camera")
+    page.click("text=The person agrees")
+    expect(page.locator("#status")).to_have_text("Ada <b> is enrolled.", timeout=30_000)
+    expect(page.locator("#people li")).to_contain_text("3 samples")
+    expect(face.locator(".name span")).to_have_text("Ada <b>")
+    expect(page.locator("#times dd", has_text="–")).to_have_count(0)
+
+    page.set_input_files("#picture_file", person[1])
+    expect(page.locator("#camera")).to_have_text("Start the camera")
+    expect(face.locator(".name span")).to_have_text("Ada <b>")
+    page.set_input_files("#picture_file", other[0])
+    expect(face.locator(".name span")).to_have_text("unknown")
+    page.click("text=Is it them?")
+    expect(face.locator(".name span")).to_have_text("Not Ada <b>")
+    page.set_input_files("#picture_file", person[1])
+    expect(face.locator(".name span")).to_have_text("Yes, Ada <b>")
+
+    page.fill("#name", "Bea")
+    with page.expect_file_chooser() as chooser:  # consent was given: it is not asked again
+        page.click("#enrol_picture")
+    chooser.value.set_files(other[0])
+    expect(page.locator("#status")).to_have_text("Bea is enrolled.")
+    page.click("text=Who is it?")
+    page.set_input_files("#picture_file", other[0])
+    expect(face.locator(".name span")).to_have_text("Bea")
+    page.click("[aria-label='Delete Bea']")
+    expect(face.locator(".name span")).to_have_text("unknown")
+    page.click("[aria-label='Delete Ada <b>']")
+    expect(page.locator("#nobody")).to_be_visible()
+
+
+def test_a_bad_picture_is_not_enrolled(
+    page: Any, serve: Callable[[FaceModel], str], edgeface: FaceModel, person: list[Path], tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    image = cv2.imread(str(person[0]))
+    pictures = {
+        "blurred": cv2.GaussianBlur(image, (0, 0), 4),
+        "more than one": np.hstack([image, image]),
+        "too small": cv2.resize(image, (150, 150), interpolation=cv2.INTER_AREA),
+        "tilted": cv2.warpAffine(image, cv2.getRotationMatrix2D((125, 125), 30, 1.0), (250, 250)),
+        "no face": np.full_like(image, 90),
+    }
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
+    ready(page, serve(edgeface))
+    page.fill("#name", "Ada")
+    for number, (reason, picture) in enumerate(pictures.items()):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+        with page.expect_file_chooser() as chooser:
+            page.click("#enrol_picture")
+            if number == 0:
+                page.click("text=The person agrees")
+        chooser.value.set_files(tmp_path / f"{number}.png")
+        expect(page.locator("#status")).to_contain_text(f"{number}.png is not usable")
+        expect(page.locator("#status")).to_contain_text(reason)
+    page.set_input_files("#picture_file", tmp_path / "text.png")
+    expect(page.locator("#status")).to_contain_text("text.png cannot be looked at")
+    expect(page.locator("#people li")).to_have_count(0)
+
+
+def test_the_browser_computes_what_python_computes(
+    page: Any,
+    serve: Callable[[FaceModel], str],
+    edgeface: FaceModel,
+    detector: YuNet,
+    person: list[Path],
+    other: list[Path],
+) -> None:
+    """The same pixels (PNG) through detection, alignment and embedding, against OpenCV and ONNX Runtime."""
+    runner = open_onnx(edgeface.file)
+    ready(page, serve(edgeface))
+    for path in (person[0], person[1], other[0]):
+        image = cv2.imread(str(path))
+        png = cv2.imencode(".png", image)[1].tobytes()
+        found = page.evaluate(LOOK, base64.b64encode(png).decode())
+        rgb = np.ascontiguousarray(image[:, :, ::-1])
+        expected = detector.detect(rgb)
+        assert len(found) == len(expected) >= 1
+        biggest = max(expected, key=lambda face: face.box[2] * face.box[3])
+        np.testing.assert_allclose(found[0]["box"], biggest.box, atol=0.05)
+        np.testing.assert_allclose(found[0]["landmarks"], biggest.landmarks, atol=0.05)
+        crop = align(rgb, biggest.landmarks)
+        difference = np.array(found[0]["crop"], int).reshape(112, 112, 3) - crop.astype(int)
+        assert np.abs(difference).mean() < 0.1
+        both = torch.from_numpy(np.stack([crop, crop[:, ::-1]])).permute(0, 3, 1, 2)
+        embedding = runner(both).sum(0).numpy()
+        np.testing.assert_allclose(found[0]["embedding"], embedding / np.linalg.norm(embedding), atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny student, exported."""
+    pytest.importorskip("onnxscript", reason="facekd[onnx] is not installed")
+    from facekd.export.faces import synthetic_faces
+    from facekd.export.pipeline import Reference, export_artefact
+    from facekd.export.targets.base import ExportOptions
+    from facekd.models.bundle import describe, load_bundle, save_bundle
+    from facekd.models.mobilefacenet import MobileFaceNet
+
+    arguments: dict[str, Any] = {
+        "scale": 0.25,
+        "blocks": [1, 1, 1, 1],
+        "embedding_width": 16,
+        "mid_multiplier": 0.125,
+        "feature_channels": 16,
+    }
+    torch.manual_seed(3)
+    model = MobileFaceNet(**arguments)
+    rates = [{"far": far, "threshold_cos": cos, "dataset": "drawn"} for far, cos in ((1e-2, 0.2), (1e-3, 0.4))]
+    card = describe(
+        model, kind="student", name="tiny", architecture="mobilefacenet", arguments=arguments, thresholds=rates
+    )
+    root = tmp_path_factory.mktemp("demo")
+    save_bundle(root / "bundle", model, card)
+    reference = Reference(bundle=load_bundle(root / "bundle"), faces=synthetic_faces(8, (112, 112)))
+    export_artefact(reference, "onnx", ExportOptions(precision="fp32"), root / "artefact")
+    return root / "artefact"
+
+
+def test_an_exported_student_passes_its_golden_face(
+    page: Any, serve: Callable[[FaceModel], str], artefact: Path
+) -> None:
+    model = open_face_model(artefact)
+    ready(page, serve(model))
+    words = page.inner_text("#model")
+    assert f"{model.name} · fp32 · 16 numbers" in words
+    assert float(words.split("self-test cosine ")[1].split()[0]) > 0.9999
+    assert page.locator("#far option").all_text_contents() == ["1 in 100", "1 in 1,000"]
+    assert "Threshold 0.400, measured on drawn" in page.inner_text("#far_note")
+
+
+def test_a_browser_that_computes_something_else_is_refused(
+    page: Any, serve: Callable[[FaceModel], str], artefact: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    model = open_face_model(artefact)
+    assert model.golden is not None
+    wrong = replace(model.golden, embedding=model.golden.embedding[::-1])
+    page.goto(serve(replace(model, golden=wrong)))
+    expect(page.locator("#loading")).to_contain_text("This cannot run here: on the golden face", timeout=60_000)
+    expect(page.locator("#camera")).to_be_disabled()
