@@ -1,12 +1,13 @@
 """A comparison from its grid to its report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from facekd.comparison.figures import CellFigures
-from facekd.comparison.grid import Cell, TeacherTraining, grid_cells, load_grid
+from facekd.comparison.folder import lock, make_folder
+from facekd.comparison.grid import Cell, Grid, TeacherTraining, grid_cells, load_grid
 from facekd.comparison.report import Comparison, write_report
-from facekd.comparison.runner import Failure, GridRunner, only_one
+from facekd.comparison.runner import Failure, GridRunner
+from facekd.comparison.teachers import GridTeacher
 from facekd.errors import FacekdError, UsageError
 from facekd.training.log import Reporter
 
@@ -24,7 +25,8 @@ def compare(
 
     Args:
         grid_path: a YAML file, or the name of a shipped grid.
-        out: folder of the comparison; an unfinished one goes on.
+        out: folder of the comparison; an unfinished one goes on. Several processes may work in it, on cells of their
+            own; each returns what all have finished when nothing is left for it.
         overrides: `a.b=value` for the base of all cells, after the grid's own.
         teacher: bundle folder or .onnx instead of the grid's.
         reporter: where progress goes; default stderr.
@@ -33,37 +35,42 @@ def compare(
     Raises:
         UsageError: the grid or a cell is not valid, or `out` is of another.
         Interrupted: stopped by a signal; the cell at hand has saved its state.
-        FacekdError: no cell could be finished, or another process is at `out`.
+        FacekdError: no cell could be finished, or `out` cannot be written to.
     """
     reporter = reporter or Reporter()
     grid, path = load_grid(grid_path)
     if teacher is not None:
         grid.teacher = teacher
-    grid_cells(grid, beside=path.parent, teacher="a teacher to come", overrides=overrides)  # refuse it before training
-    with only_one(out):
+    make_folder(out)
+    teachers = {name: GridTeacher(grid, name, out=out) for name in grid.teacher_names}
+    cells, sets = _cells(grid, path, {name: one.place for name, one in teachers.items()}, overrides)
+    locks = out / ".locks"
+    say = reporter.say
+    with lock(locks / "setup", waiting=lambda: say(f"another process prepares the teacher in {out}: waiting")):
         runner = GridRunner(grid, out=out, reporter=reporter, resume_command=resume_command)
-        origin = runner.teacher()
-        cells, sets = grid_cells(grid, beside=path.parent, teacher=origin, overrides=overrides)
-        runner.check(cells)
-        reached = runner.teacher_accuracy(origin, sets)
-        finished = [known for cell in cells if (known := runner.finished(cell)) is not None]
-        failures: list[Failure] = []
+        left = any(runner.finished(cell) is None for cell in cells)
+        for teacher_of_grid in teachers.values() if left else ():
+            teacher_of_grid.make(runner.source, reporter=reporter, resume_command=resume_command)
+        reached = {name: one.accuracy(sets, needed=left, say=say) for name, one in teachers.items()}
+    runner.check(cells)
+    failures: list[Failure] = []
 
-        def state() -> Comparison:
-            order = {(cell.method, cell.student, cell.seed): i for i, cell in enumerate(cells)}
-            done = sorted(finished, key=lambda one: order[one.method, one.student, one.seed])
-            return Comparison(grid, cells, done, failures, sets, reached)
+    def report() -> Comparison:
+        with lock(locks / "report", waiting=lambda: None):  # what the others finished is in it, whoever writes last
+            finished = [known for cell in cells if (known := runner.finished(cell)) is not None]
+            others = {name: figures for name, figures in reached.items() if name is not None}
+            state = Comparison(grid, cells, finished, failures, sets, reached.get(None, {}), others)
+            write_report(state, out)
+        return state
 
-        write_report(state(), out)
-        for one in runner.run(cells):
-            if isinstance(one, CellFigures):
-                finished.append(one)
-            else:
-                failures.append(one)
-            write_report(state(), out)
-        if failures and not finished:
-            raise FacekdError(f"no cell finished; the first: {failures[0].cell}: {failures[0].reason}")
-        return state()
+    state = report()
+    for failure in runner.run(cells):
+        if failure is not None:
+            failures.append(failure)
+        state = report()
+    if failures and not state.finished:
+        raise FacekdError(f"no cell finished; the first: {failures[0].cell}: {failures[0].reason}")
+    return state
 
 
 def planned_cells(
@@ -71,10 +78,21 @@ def planned_cells(
 ) -> tuple[list[Cell], str]:
     """The cells of a grid and its budget in words, without running anything."""
     grid, path = load_grid(grid_path)
-    origin = teacher or grid.teacher
-    if isinstance(origin, TeacherTraining):
-        origin = f"a teacher trained by {origin.recipe}"
-    cells, _ = grid_cells(grid, beside=path.parent, teacher=origin, overrides=overrides)
+    if teacher is not None:
+        grid.teacher = teacher
+    origins = {name: grid.teacher if name is None else grid.teachers[name] for name in grid.teacher_names}
+    places = {
+        name: f"a teacher trained by {origin.recipe}" if isinstance(origin, TeacherTraining) else str(origin)
+        for name, origin in origins.items()
+    }
+    cells, _ = _cells(grid, path, places, overrides)
     if not cells:
         raise UsageError(f"grid {grid.name} has no cells")
     return cells, grid.budget.describe()
+
+
+def _cells(
+    grid: Grid, path: Path, places: Mapping[str | None, str], overrides: Sequence[str]
+) -> tuple[list[Cell], list[str]]:
+    others = {name: place for name, place in places.items() if name is not None}
+    return grid_cells(grid, beside=path.parent, teacher=places.get(None), others=others, overrides=overrides)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -60,6 +60,8 @@ class Grid(Section):
         base: the recipe that all cells share: a shipped name, or a YAML file (beside the grid, or from here).
         set: `a.b=value` overrides of the base, for all cells.
         teacher: bundle folder or .onnx that every distilling cell learns from, or a recipe that makes one.
+        teachers: further ones by a name of your own; a method with `teacher: NAME` learns from that one instead. The
+            gap is counted to `teacher` for all.
         budget: of every cell.
         seeds: of data order, initial weights and everything random.
         students: networks by a name of your own; empty: the base's.
@@ -72,13 +74,14 @@ class Grid(Section):
     base: str
     set: list[str] = Field(default_factory=list)
     teacher: str | TeacherTraining | None = None
+    teachers: dict[str, str | TeacherTraining] = Field(default_factory=dict)
     budget: Budget
     seeds: list[int] = Field(min_length=1)
     students: dict[str, ModelConfig] = Field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = Field(min_length=1)
     baseline: str | None = None
 
-    @field_validator("methods", "students")
+    @field_validator("methods", "students", "teachers")
     @classmethod
     def _names_make_folders(cls, entries: dict[str, Any]) -> dict[str, Any]:
         for name in entries:
@@ -98,6 +101,19 @@ class Grid(Section):
         if self.baseline is not None and self.baseline not in self.methods:
             raise ValueError(f"baseline {self.baseline!r} is none of the methods: {', '.join(self.methods)}")
         return self
+
+    @model_validator(mode="after")
+    def _teachers_are_known(self) -> "Grid":
+        for method, sections in self.methods.items():
+            name = sections.get("teacher")
+            if isinstance(name, str) and name not in self.teachers:
+                raise ValueError(f"method {method} learns from {name!r}, none of the teachers: {list(self.teachers)}")
+        return self
+
+    @property
+    def teacher_names(self) -> list[str | None]:
+        """All teachers: None stands for `teacher`, if there is one."""
+        return [*([] if self.teacher is None else [None]), *self.teachers]
 
 
 @dataclass(frozen=True)
@@ -141,7 +157,12 @@ def load_grid(path: str | Path) -> tuple[Grid, Path]:
 
 
 def grid_cells(
-    grid: Grid, *, beside: Path, teacher: str | None, overrides: Sequence[str] = ()
+    grid: Grid,
+    *,
+    beside: Path,
+    teacher: str | None,
+    others: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
 ) -> tuple[list[Cell], list[str]]:
     """All cells, one seed of everything before the next seed, and the sets they report on.
 
@@ -149,6 +170,7 @@ def grid_cells(
         grid: what to compare.
         beside: the folder of the grid's file, where its base is looked for first.
         teacher: the teacher's bundle or .onnx.
+        others: those of the grid's further teachers, by name.
         overrides: further `a.b=value` for all cells.
 
     Raises:
@@ -160,7 +182,7 @@ def grid_cells(
     if not base.evaluation.report:
         raise UsageError(f"grid {grid.name} reports on nothing: set evaluation.report in its base, or with set:")
     students = grid.students or {base.model.name.replace("/", "-").replace(":", "-"): base.model}
-    cells = list(_cells(grid, base, students, teacher))
+    cells = list(_cells(grid, base, students, teacher, others or {}))
     if grid.baseline is not None:
         first = next(cell for cell in cells if cell.method == grid.baseline)
         if learns_from_teacher(first.recipe):
@@ -173,11 +195,17 @@ def learns_from_teacher(recipe: Recipe) -> bool:
     return bool(recipe.distillation) or (recipe.head.init == "teacher" and recipe.head.weight > 0)
 
 
-def _cells(grid: Grid, base: Recipe, students: dict[str, ModelConfig], teacher: str | None) -> Iterator[Cell]:
+def _cells(
+    grid: Grid, base: Recipe, students: dict[str, ModelConfig], teacher: str | None, others: Mapping[str, str]
+) -> Iterator[Cell]:
     for seed in grid.seeds:
         for student, model in students.items():
             for method, sections in grid.methods.items():
-                content = _merged(base.model_dump(mode="json"), sections)
+                named = sections.get("teacher")
+                by_name = isinstance(named, str)
+                own = {key: value for key, value in sections.items() if not (by_name and key == "teacher")}
+                origin = others[named] if by_name else teacher
+                content = _merged(base.model_dump(mode="json"), own)
                 content |= {"name": f"{grid.name}-{method}-{student}-seed-{seed}", "seed": seed}
                 content["model"] = model.model_dump(mode="json")
                 content["training"] |= _limits(grid.budget)
@@ -190,8 +218,8 @@ def _cells(grid: Grid, base: Recipe, students: dict[str, ModelConfig], teacher: 
                     raise UsageError(f"grid {grid.name}, method {method}: {error}") from error
                 if not learns_from_teacher(recipe):
                     recipe.teacher = None
-                elif teacher is not None:
-                    recipe = Recipe.model_validate({**recipe.model_dump(mode="json"), "teacher": {"bundle": teacher}})
+                elif origin is not None:
+                    recipe = Recipe.model_validate({**recipe.model_dump(mode="json"), "teacher": {"bundle": origin}})
                 elif recipe.teacher is None:
                     raise UsageError(f"grid {grid.name}: method {method} needs a teacher: set teacher: in the grid")
                 yield Cell(method, student, seed, recipe)

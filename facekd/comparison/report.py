@@ -2,14 +2,14 @@
 
 import csv
 import io
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from facekd.comparison.figures import CellFigures, MethodFigures, gap_share, summarise, undistilled_accuracy
 from facekd.comparison.grid import Cell, Grid
 from facekd.comparison.runner import Failure
+from facekd.data.writing import atomic_file
 
 _CSV = (
     "method",
@@ -40,6 +40,7 @@ class Comparison:
         failures: those that failed this time.
         sets: what they report on, as the recipe names them; the first is the one that orders the methods.
         teacher_accuracy: the teacher's, by set; empty without a teacher.
+        other_teachers: the same of the grid's other teachers, by name.
     """
 
     grid: Grid
@@ -48,6 +49,7 @@ class Comparison:
     failures: list[Failure]
     sets: list[str]
     teacher_accuracy: dict[str, float]
+    other_teachers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def summary(self, on: str) -> list[MethodFigures]:
         """Each method on each student over its finished seeds, the best first within a student."""
@@ -64,6 +66,7 @@ class Comparison:
             "cells": len(self.cells),
             "finished": len(self.finished),
             "teacher_accuracy": self.teacher_accuracy,
+            "other_teachers": self.other_teachers,
             "methods": {name: [one.to_dict() for one in self.summary(name)] for name in self.sets},
             "figures": [one.to_dict() for one in self.finished],
             "failures": [{"cell": str(one.cell), "reason": one.reason} for one in self.failures],
@@ -104,6 +107,8 @@ def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[st
         )
     if on in comparison.teacher_accuracy:
         rows.append(["the teacher", "", "", f"{comparison.teacher_accuracy[on]:.2%}", "", "", "100%", "", "", ""])
+    for name, reached in comparison.other_teachers.items():
+        rows.append([f"teacher {name}", "", "", f"{reached[on]:.2%}", "", "", "", "", "", ""])
     return columns, rows
 
 
@@ -171,12 +176,8 @@ def _csv(comparison: Comparison) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with atomic_file(path, overwrite=True) as file:
+        file.write(content)
 
 
 def _can_plot() -> bool:

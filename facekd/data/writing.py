@@ -10,9 +10,18 @@ from typing import BinaryIO
 from facekd.errors import FacekdError, UsageError
 
 
+class WriteError(FacekdError):
+    """The disk is full, or the place may not be written to."""
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """A binary file that is renamed to `path` at the end, and is gone when the block raises."""
+    """A binary file that is renamed to `path` at the end, and is gone when the block raises.
+
+    Raises:
+        UsageError: `path` is there, and is not to be overwritten.
+        WriteError: it cannot be written.
+    """
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
@@ -24,7 +33,7 @@ def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise FacekdError(f"cannot write {path}: {error.strerror or error}") from None
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -46,7 +55,7 @@ def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield temporary
         replace_folder(temporary, path)
     except OSError as error:
-        raise FacekdError(f"cannot write {path}: {error.strerror or error}") from None
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from facekd.data.source import Source
 from facekd.data.verification_set import VerificationSet
+from facekd.data.writing import atomic_file
 from facekd.distillation.task import Task
 from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
 from facekd.evaluation.verification import VerificationResult
@@ -89,7 +90,8 @@ def finish(
         images_per_second=loop.progress.images / seconds if seconds else 0.0,
         path=out / "result.json",
     )
-    result.path.write_text(json.dumps(to_dict(recipe, result, loop), indent=2) + "\n", encoding="utf-8")
+    with atomic_file(result.path, overwrite=True) as file:
+        file.write((json.dumps(to_dict(recipe, result, loop), indent=2) + "\n").encode())
     reporter.say(f"bundle: {bundle}")
     return result
 

@@ -14,7 +14,9 @@ import yaml
 
 from facekd.cli import main
 from facekd.comparison.compare import compare
+from facekd.data.verification_set import load_verification_set
 from facekd.errors import UsageError
+from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.models.bundle import load_bundle
 from facekd.training.log import Reporter
 
@@ -82,8 +84,9 @@ def write_grid(folder: Path, **changes: Any) -> Path:
     (folder / "base.yaml").write_text(yaml.safe_dump(BASE, sort_keys=False), encoding="utf-8")
     (folder / "teacher.yaml").write_text(yaml.safe_dump(TEACHER, sort_keys=False), encoding="utf-8")
     content = json.loads(json.dumps(GRID | changes))
-    if isinstance(content["teacher"], dict):
-        content["teacher"]["recipe"] = str(folder / "teacher.yaml")
+    for teacher in (content["teacher"], *content.get("teachers", {}).values()):
+        if isinstance(teacher, dict):
+            teacher["recipe"] = str(folder / "teacher.yaml")
     path = folder / "grid.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
@@ -161,17 +164,23 @@ def test_killed_twice_it_goes_on_and_ends_in_the_same_figures(tmp_path: Path, wh
     assert [line["step"] for line in steps if line["kind"] == "step"] == [1, 2, 3, 4]
 
 
-def test_a_finished_comparison_runs_nothing_again(
-    whole: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_of_what_is_finished_the_figures_are_enough(
+    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    grid, out = whole
-    before = rows_of(out)
+    """On another machine, without a weight: nothing runs again, and the report is the same."""
+    grid, first = whole
+    out = tmp_path / "elsewhere"
+    for file in [first / "grid.json", *first.glob("**/cell.json"), first / "teacher.json"]:
+        (out / file.relative_to(first)).parent.mkdir(parents=True, exist_ok=True)
+        (out / file.relative_to(first)).write_bytes(file.read_bytes())
+    before = rows_of(first)
 
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("a finished cell was run again")
 
     monkeypatch.setattr("facekd.comparison.runner.run_recipe", refuse)
-    monkeypatch.setattr("facekd.comparison.runner.evaluate_verification", refuse)
+    monkeypatch.setattr("facekd.comparison.teachers.run_recipe", refuse)
+    monkeypatch.setattr("facekd.comparison.teachers.evaluate_verification", refuse)
     monkeypatch.setattr(sys, "argv", ["facekd", "compare", str(grid), "--out", str(out), "--json"])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -179,6 +188,51 @@ def test_a_finished_comparison_runs_nothing_again(
     told = json.loads(capfd.readouterr().out)
     assert told["finished"] == told["cells"] == 4
     assert rows_of(out) == before
+    more = write_grid(tmp_path / "more", seeds=[0, 1, 2])
+    with pytest.raises(UsageError, match=r"the teacher of this comparison is not at .*elsewhere/teacher/bundle"):
+        compare(more, out=out, reporter=Reporter(quiet=True))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks are POSIX locks")
+def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path: Path, whole: tuple[Path, Path]) -> None:
+    grid = write_grid(tmp_path / "grid", seeds=[0], teacher=str(whole[1] / "teacher" / "bundle"))
+    out = tmp_path / "out"
+    theirs = out / ".locks" / "cells" / "undistilled" / "mobilefacenet" / "seed-0"
+    theirs.parent.mkdir(parents=True)
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", hold, str(theirs)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None and other.stdout is not None
+        other.stdout.readline()
+        done = compare(grid, out=out, reporter=Reporter(quiet=True))
+        assert [one.method for one in done.finished] == ["adadistill"]
+        assert not (out / "cells" / "undistilled").exists()
+        other.communicate("")
+    done = compare(grid, out=out, reporter=Reporter(quiet=True))
+    assert [one.method for one in done.finished] == ["undistilled", "adadistill"]
+
+
+def test_a_method_learns_from_the_teacher_that_it_names(tmp_path: Path, whole: tuple[Path, Path]) -> None:
+    bundle = str(whole[1] / "teacher" / "bundle")
+    second = {"recipe": "", "set": ["training.threads=1", "seed=1", "training.max_steps=1"]}
+    methods = {
+        "first": {"distillation": [{"embedding": {}}]},
+        "second": {"teacher": "other", "distillation": [{"embedding": {}}]},
+    }
+    grid = write_grid(
+        tmp_path / "grid", seeds=[0], baseline=None, teacher=bundle, teachers={"other": second}, methods=methods
+    )
+    out = tmp_path / "out"
+    done = compare(grid, out=out, reporter=Reporter(quiet=True))
+    taught = {
+        name: load_bundle(out / "cells" / name / "mobilefacenet" / "seed-0" / "bundle").card.teacher for name in methods
+    }
+    other = load_bundle(out / "teachers" / "other" / "bundle")
+    assert taught["first"]["sha256"] == load_bundle(bundle).card.sha256
+    assert taught["second"]["sha256"] == other.card.sha256 != taught["first"]["sha256"]
+    accuracy = evaluate_verification(open_embedder(other.path), load_verification_set(PAIRS)).accuracy
+    assert done.other_teachers == {"other": {PAIRS: accuracy}}
+    assert f"| teacher other |  |  | {accuracy:.2%} |" in (out / "compare.md").read_text(encoding="utf-8")
 
 
 def test_another_budget_needs_another_folder(tmp_path: Path, whole: tuple[Path, Path]) -> None:

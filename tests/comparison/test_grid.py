@@ -32,7 +32,7 @@ def test_every_shipped_grid_is_commented_and_all_its_cells_are_recipes(name: str
     grid, path = load_grid(name)
     assert grid.name == name
     assert path.read_text(encoding="utf-8").startswith("# ")
-    cells, sets = grid_cells(grid, beside=path.parent, teacher="teacher")
+    cells, sets = grid_cells(grid, beside=path.parent, teacher="teacher", others=dict.fromkeys(grid.teachers, "other"))
     assert len(cells) == len(grid.methods) * max(1, len(grid.students)) * len(grid.seeds)
     assert sets
 
@@ -90,6 +90,10 @@ def test_a_method_is_laid_over_the_base(tmp_path: Path) -> None:
         ({"methods": {"a/b": {}}, "baseline": None}, "names a folder"),
         ({"methods": {"x": {"distillation": [{"kdd": {}}]}}, "baseline": None}, "method x: .*did you mean 'kd'"),
         ({"metods": {}}, "unknown field 'metods'"),
+        (
+            {"teachers": {"a": "b"}, "methods": {"x": {"teacher": "c"}}, "baseline": None},
+            r"none of the teachers: \['a'\]",
+        ),
         ({"base": "nowhere"}, "no recipe 'nowhere'"),
         ({"set": ["evaluation.report=[]"]}, "reports on nothing"),
     ],

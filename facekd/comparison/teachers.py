@@ -1,0 +1,107 @@
+"""The teachers of a grid: where they lie, trained first if the grid says so, and how good they are.
+
+DIR/teacher/, DIR/teachers/NAME/            a teacher that the grid trains, as `facekd train` makes it
+DIR/teacher.json, DIR/teachers/NAME.json    its hash, and what it reaches on each set
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from facekd.comparison.folder import check_finished, read_json, write_json
+from facekd.comparison.grid import Grid, TeacherTraining
+from facekd.data.source import Source
+from facekd.data.verification_set import load_verification_set
+from facekd.errors import UsageError
+from facekd.evaluation.embedding import evaluate_verification, open_embedder
+from facekd.evaluation.verification import VerificationResult
+from facekd.models.card import file_sha256, read_card
+from facekd.recipe import Recipe, load_recipe
+from facekd.training import resumption
+from facekd.training.log import Reporter
+from facekd.training.run import run_recipe
+
+
+class GridTeacher:
+    """One teacher of a grid.
+
+    Args:
+        grid: that names it.
+        name: its name among the grid's `teachers`; None is its `teacher`.
+        out: the comparison's folder.
+    """
+
+    def __init__(self, grid: Grid, name: str | None, *, out: Path) -> None:
+        origin = grid.teacher if name is None else grid.teachers[name]
+        assert origin is not None
+        self.origin: str | TeacherTraining = origin
+        self._grid = grid
+        self._folder = out / "teacher" if name is None else out / "teachers" / name
+        self._kept = self._folder.with_name(f"{self._folder.name}.json")
+
+    @property
+    def place(self) -> str:
+        """Where its bundle or .onnx lies, or will lie."""
+        return self.origin if isinstance(self.origin, str) else str(self._folder / "bundle")
+
+    def make(self, source: Callable[[Recipe], Source], *, reporter: Reporter, resume_command: str) -> None:
+        """Trains it, if the grid does and it has not been.
+
+        Raises:
+            UsageError: the recipe makes no teacher, is not the one it was trained by, or its bundle was taken away.
+        """
+        if isinstance(self.origin, str):
+            return
+        recipe = load_recipe(self.origin.recipe, self.origin.set)
+        if recipe.role != "teacher":
+            raise UsageError(f"grid {self._grid.name}: {self.origin.recipe} makes a {recipe.role}, not a teacher")
+        done = self._folder / "cell.json"
+        if not done.is_file():
+            reporter.say(f"teacher: {recipe.name}")
+            run_recipe(recipe, out=self._folder, resume=True, reporter=reporter, resume_command=resume_command)
+            write_json(done, {"identity": resumption.identity(recipe, source(recipe))})
+        check_finished(done, recipe, source(recipe))
+        if not Path(self.place).is_dir():
+            raise UsageError(f"the teacher of this comparison is not at {self.place}: bring it back, or give --teacher")
+
+    def accuracy(self, sets: list[str], *, needed: bool, say: Callable[[str], None]) -> dict[str, float]:
+        """Its accuracy on each set, measured once.
+
+        Args:
+            sets: as `load_verification_set` reads them.
+            needed: it will be learnt from, so it must be there and be the one that the comparison began with.
+            say: takes a line of progress.
+
+        Raises:
+            UsageError: it is not there, or is another one.
+        """
+        known: dict[str, Any] = read_json(self._kept) if self._kept.is_file() else {}
+        if needed or any(name not in known.get("accuracy", {}) for name in sets):
+            digest = _sha256(Path(self.place))
+            known = known or {"teacher": self.place, "sha256": digest, "accuracy": {}}
+            if known["sha256"] != digest:
+                raise UsageError(
+                    f"--out {self._kept.parent} compares with a teacher of sha256 {known['sha256'][:12]}, {self.place} "
+                    f"has {digest[:12]}: give another --out, or the teacher it began with"
+                )
+        for name in sets:
+            if name not in known["accuracy"]:
+                say(f"teacher {self.place} on {name} ...")
+                result = evaluate_verification(open_embedder(self.place), load_verification_set(name))
+                known["accuracy"][name] = accuracy_of(result)
+                write_json(self._kept, known)
+        return {name: known["accuracy"][name] for name in sets}
+
+
+def accuracy_of(result: VerificationResult) -> float:
+    """10-fold accuracy; that at one threshold for all pairs where a fold holds pairs of one kind (LFW's View 1)."""
+    return result.best_accuracy if result.one_kind_folds else result.accuracy
+
+
+def _sha256(teacher: Path) -> str:
+    """Of a bundle's weights as its card says, of a file's content."""
+    if teacher.is_dir():
+        return read_card(teacher).sha256
+    if not teacher.is_file():
+        raise UsageError(f"no teacher at {teacher}: give a bundle folder or an .onnx file")
+    return file_sha256(teacher)
