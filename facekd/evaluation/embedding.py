@@ -21,6 +21,9 @@ from facekd.evaluation.verification import FARS, VerificationResult, verify_pair
 from facekd.input_spec import InputSpec
 
 
+_CPU_PIECE = 16  # images
+
+
 class Embedder(Protocol):
     """A face model as the evaluation sees it, whatever runs it.
 
@@ -101,7 +104,12 @@ class ModelEmbedder:
             torch.no_grad(),
             torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None),
         ):
-            return self.model(self.input.normalise(images.to(self.device))).float().cpu()
+            x = self.input.normalise(images.to(self.device))
+            if self.device.type == "cpu":
+                # NHWC in pieces that stay in the cache: 1.2 to 3 times as fast for a CNN, alike for a Transformer.
+                x = x.contiguous(memory_format=torch.channels_last)
+                return torch.cat([self.model(piece).float() for piece in x.split(_CPU_PIECE)])
+            return self.model(x).float().cpu()
 
 
 @contextmanager
