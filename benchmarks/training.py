@@ -53,6 +53,12 @@ class Timing:
     median_cpu_s: float
     repeats: int
 
+    def each(self, count: int) -> "Timing":
+        """The same for one of `count` passes that were timed together."""
+        return Timing(
+            self.median_s / count, self.lowest_s / count, self.highest_s / count, self.median_cpu_s / count, self.repeats
+        )
+
 
 def measure(recipe: Recipe, *, repeats: int = 5, epochs: int = 6) -> dict[str, Any]:
     """All figures of a recipe on this machine.
@@ -72,13 +78,18 @@ def measure(recipe: Recipe, *, repeats: int = 5, epochs: int = 6) -> dict[str, A
     usual = Precision(name="fp32", channels_last=bool(nhwc), device=device)
 
     work = {"loader": _loader(source, recipe), "plain step": _step(plain, batch, usual)}
+    interval = 1
     if distilled is not None:
-        work["distillation step"] = _step(distilled, batch, usual)
+        # The prompts learn from every so many batches: one round of them is timed, and a step is its mean.
+        interval = distilled.apt.interval if distilled.apt is not None else 1
+        work["distillation step"] = _step(distilled, batch, usual, steps=interval)
         if isinstance(distilled.teacher, PromptedTeacher):
             work["teacher forward + prompt backward"] = _teacher(distilled, batch, usual)
     options = candidates("auto", "auto", device)
     work |= {option.describe(): _step(copy.deepcopy(plain), batch, option) for option in options}
     timings = in_turns(work, repeats)
+    if distilled is not None:
+        timings["distillation step"] = timings["distillation step"].each(interval)
 
     images, cores = recipe.training.batch_size, torch.get_num_threads()
     loader_rate = images / timings["loader"].median_s
@@ -155,13 +166,14 @@ def _loader(source: Source, recipe: Recipe) -> Callable[[], None]:
     return read
 
 
-def _step(task: Task, batch: dict[str, Any], precision: Precision) -> Callable[[], None]:
-    """One whole optimiser step: forward, backward, clip, update."""
+def _step(task: Task, batch: dict[str, Any], precision: Precision, *, steps: int = 1) -> Callable[[], None]:
+    """Whole optimiser steps: forward, backward, clip, update."""
     precision.place(task)
     stepper = Stepper(task, _optimisers(task), precision, None)
 
     def step() -> None:
-        stepper.step(Window([batch], 0, 1), 0)
+        for _ in range(steps):
+            stepper.step(Window([batch], 0, 1), 0)
         synchronise(precision.device)
 
     return step
@@ -169,8 +181,8 @@ def _step(task: Task, batch: dict[str, Any], precision: Precision) -> Callable[[
 
 def _teacher(task: Task, batch: dict[str, Any], precision: Precision) -> Callable[[], None]:
     """What cannot be saved: the teacher's own forward, and the backward through it to its prompts."""
-    teacher = task.teacher
-    assert isinstance(teacher, PromptedTeacher)
+    assert isinstance(task.teacher, PromptedTeacher)
+    teacher = PromptedTeacher(task.teacher.teacher, prompts=task.teacher.count, every=task.teacher.every)
 
     def run() -> None:
         with precision.autocast():

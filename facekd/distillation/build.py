@@ -90,7 +90,9 @@ def build_task(recipe: Recipe, source: Source) -> Task:
 
 def _frozen(bundle: Bundle, apt: AptSettings | None) -> PromptedTeacher | CnnTeacher:
     if isinstance(bundle.model, TransformerTeacher):
-        return PromptedTeacher(bundle.model, prompts=apt.prompts if apt else 0, every=apt.every if apt else 1)
+        if apt is None:
+            return PromptedTeacher(bundle.model, prompts=0)
+        return PromptedTeacher(bundle.model, prompts=apt.prompts, every=apt.every, interval=apt.interval)
     if apt is not None:
         raise UsageError(
             f"apt: prompts need a Transformer teacher, {bundle.path} is a {type(bundle.model).__name__}; leave apt out"

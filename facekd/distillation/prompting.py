@@ -27,12 +27,15 @@ class AptSettings(TermSettings):
             (its training identities only); `embedding`, the cosine to the unprompted embedding (any faces, one more
             forward); `none`.
         keep_weight: weight of that loss.
+        interval: the prompts learn from every so many batches; in the others the teacher runs forward only. Each saves
+            the backward through the teacher, and AdamW does not mind how often it is called.
     """
 
     prompts: int = Field(default=5, ge=0)
     every: int = Field(default=1, ge=1)
     keep: Literal["head", "embedding", "none"] = "head"
     keep_weight: float = Field(default=1.0, ge=0)
+    interval: int = Field(default=1, ge=1)
 
 
 class PromptedViews(NamedTuple):
@@ -58,7 +61,7 @@ class PromptedTeacher(nn.Module):
         UsageError: the teacher's body is neither a timm Swin nor a timm ViT.
     """
 
-    def __init__(self, teacher: TransformerTeacher, *, prompts: int = 5, every: int = 1) -> None:
+    def __init__(self, teacher: TransformerTeacher, *, prompts: int = 5, every: int = 1, interval: int = 1) -> None:
         super().__init__()
         if not isinstance(teacher, TransformerTeacher):
             raise UsageError(
@@ -68,6 +71,9 @@ class PromptedTeacher(nn.Module):
         self.teacher = teacher.requires_grad_(False).eval()
         self.count = prompts
         self.every = every
+        self.interval = interval
+        # Batches taught so far, in the state so that a resumed run keeps the rhythm.
+        self.batches = nn.Buffer(torch.zeros((), dtype=torch.int64))
         # timm's own types say Tensor | Module for every attribute.
         body: Any = teacher.body
         if prompts == 0:
@@ -87,13 +93,24 @@ class PromptedTeacher(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> PromptedViews:
-        """Images [b, 3, H, W], normalised as the teacher expects. Without prompts exactly the plain teacher."""
+        """Images [b, 3, H, W], normalised as the teacher expects. Without prompts exactly the plain teacher.
+
+        Where gradients are on, the outputs carry them in every `interval`-th batch only.
+        """
         if self.count == 0:
             tokens = self.teacher.forward_features(x)
             return PromptedViews(tokens, None, self.teacher.forward_head(tokens))
         walk = self._walk_swin if self.teacher.kind == "swin" else self._walk_vit
-        tokens, prompts = walk(x)
-        return PromptedViews(tokens, prompts, self.teacher.forward_head(tokens))
+        with torch.set_grad_enabled(self._learns()):
+            tokens, prompts = walk(x)
+            return PromptedViews(tokens, prompts, self.teacher.forward_head(tokens))
+
+    def _learns(self) -> bool:
+        """Whether the prompts get gradients from this batch; counts the batches of training."""
+        if not torch.is_grad_enabled() or self.interval == 1:
+            return torch.is_grad_enabled()
+        self.batches += 1
+        return int(self.batches) % self.interval == 1
 
     def _walk_swin(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         body: Any = self.teacher.body
@@ -150,7 +167,8 @@ class PromptedTeacher(nn.Module):
             with torch.no_grad():
                 bias = block.attn._get_rel_pos_bias().float()
                 if block.attn_mask is not None:
-                    bias = bias + block.attn_mask.to(device).float().unsqueeze(1)
+                    # timm masks by -100: e^-100 is not zero but a denormal number, on which CPUs are many times slower.
+                    bias = bias + 100 * block.attn_mask.to(device).float().unsqueeze(1)
                 bias = bias.expand(count, -1, -1, -1).flatten(0, 1)
                 self._biases[key] = functional.pad(bias, (0, self.count, 0, self.count)).unsqueeze(0).to(dtype)
         return self._biases[key]

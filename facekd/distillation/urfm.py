@@ -132,6 +132,8 @@ class CentrePlaces(nn.Module):
     """
 
     _PROMPT_BIAS = -2.0
+    # e^-50 is nothing, and still a normal number: CPUs are many times slower on denormal ones.
+    _FARTHEST_BIAS = -50.0
 
     def __init__(self, *, centres: int, heads: int, spread: float) -> None:
         super().__init__()
@@ -142,7 +144,7 @@ class CentrePlaces(nn.Module):
         """Grid of the pixels and the number of prompts -> [heads, L, h w + prompts]."""
         device = self.log_spread.device
         distance = torch.cdist(_pixel_centres((self.side, self.side)), _pixel_centres(grid)).to(device)
-        bias = -(distance.square() / 2) * torch.exp(-2 * self.log_spread)
+        bias = (-(distance.square() / 2) * torch.exp(-2 * self.log_spread)).clamp_min(self._FARTHEST_BIAS)
         return functional.pad(bias, (0, prompts), value=self._PROMPT_BIAS)
 
 

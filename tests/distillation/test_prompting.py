@@ -156,3 +156,36 @@ def test_initial_prompts_are_within_the_bound_of_vpt() -> None:
 def test_a_cnn_is_no_teacher_for_prompts() -> None:
     with pytest.raises(UsageError, match="Transformer"):
         PromptedTeacher(nn.Conv2d(3, 3, 1), prompts=1)  # type: ignore[arg-type]
+
+
+def test_prompts_learn_from_every_so_many_batches() -> None:
+    teacher = PromptedTeacher(make("swin"), prompts=2, interval=3)
+    x = images("swin", batch=1)
+    learned = []
+    for _ in range(7):
+        with torch.no_grad():
+            teacher(x)  # an evaluation in between does not count
+        learned.append(teacher(x).embedding.requires_grad)
+    assert learned == [True, False, False, True, False, False, True]
+    resumed = PromptedTeacher(teacher.teacher, prompts=2, interval=3)
+    resumed.load_state_dict(teacher.state_dict())
+    assert [resumed(x).embedding.requires_grad for _ in range(3)] == [False, False, True]
+
+
+def test_what_a_batch_sees_does_not_depend_on_the_interval() -> None:
+    each = PromptedTeacher(make("vit"), prompts=2)
+    seldom = PromptedTeacher(each.teacher, prompts=2, interval=2)
+    seldom.load_state_dict(each.state_dict())
+    x = images("vit")
+    for _ in range(2):
+        assert torch.equal(each(x).embedding, seldom(x).embedding)
+
+
+def test_a_masked_pixel_gets_exactly_no_attention() -> None:
+    """timm's -100 leaves e^-100, a denormal number."""
+    teacher = PromptedTeacher(make("swin"), prompts=2)
+    block = teacher.teacher.body.layers[0].blocks[1]
+    windows = len(block.attn_mask)
+    bias = teacher._bias(block, windows, (0, 1), torch.device("cpu"), torch.float32)
+    attention = bias.softmax(dim=-1)[0, :: block.attn.num_heads, :49, :49]
+    assert (attention == 0).equal(block.attn_mask != 0)

@@ -135,6 +135,12 @@ def test_places_prefer_near_pixels_as_a_gaussian(grid: tuple[int, int]) -> None:
     assert given[:, :, -3:].flatten().tolist() == pytest.approx([math.exp(-2)] * 54)  # two spreads away
 
 
+def test_attention_to_far_pixels_is_never_denormal() -> None:
+    """CPUs are many times slower on numbers between 0 and the smallest normal one."""
+    attention = CentrePlaces(centres=49, heads=2, spread=0.4)((7, 7), prompts=0).softmax(dim=-1)
+    assert attention.min() > torch.finfo(torch.float32).tiny
+
+
 def test_a_small_spread_leaves_each_centre_its_own_pixel() -> None:
     """With as many centres as pixels and no spread, attention is the identity: h_l = W_v f_l."""
     term = build(local_centres=25, centre_spread=0.05)
