@@ -115,7 +115,7 @@ class TrainingConfig(Section):
         epochs: passes over the data; a fraction is allowed.
         max_steps: stop after so many optimiser steps (the schedule ends there too).
         max_minutes: stop when the budget is spent; the state is saved and `--resume` goes on.
-        batch_size: images of one forward; times `accumulation` they make one optimiser step.
+        batch_size: images of one forward, over all ranks; times `accumulation` they make one optimiser step.
         precision: of the forward and backward under autocast; `auto` measures and takes the fastest on this machine.
         channels_last: NHWC memory; `auto` measures with the precision.
         ema: decay of the exponential moving average of the network, None for none; it is what is evaluated and saved.

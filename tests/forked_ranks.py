@@ -32,7 +32,7 @@ def run(work: Callable[[], None], ranks: int) -> list[int]:
 def _rank(work: Callable[[], None], rank: int, ranks: int, path: Path) -> int:
     try:
         store = dist.FileStore(str(path), ranks)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=60))
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=5))
         work()
         dist.barrier()
         dist.destroy_process_group()

@@ -34,16 +34,18 @@ def register(app: typer.Typer) -> None:
         overwrite: OverwriteFlag = False,
         json_output: JsonFlag = False,
     ) -> None:
-        """Distil a student from a teacher."""
+        """Distil a student from a teacher. On N devices: torchrun --nproc-per-node N -m facekd distill ..."""
+        from facekd.distributed.ranks import process_group
         from facekd.recipe import load_recipe
 
         settings = [*(overrides or [])]
         settings += [assign("teacher.bundle", teacher)] if teacher else []
         settings += [assign("data.source", data)] if data else []
-        loaded = load_recipe(recipe, settings)
-        if not loaded.distillation and loaded.head.init != "teacher":  # ProxylessKD inherits the classifier alone
-            raise UsageError(
-                f"recipe {recipe} names no distillation method: add one (--set distillation.urfm={{}}), "
-                "or use `facekd train`"
-            )
-        run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)
+        with process_group():
+            loaded = load_recipe(recipe, settings)
+            if not loaded.distillation and loaded.head.init != "teacher":  # ProxylessKD inherits the classifier alone
+                raise UsageError(
+                    f"recipe {recipe} names no distillation method: add one (--set distillation.urfm={{}}), "
+                    "or use `facekd train`"
+                )
+            run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)

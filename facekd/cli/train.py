@@ -33,9 +33,12 @@ def register(app: typer.Typer) -> None:
         overwrite: OverwriteFlag = False,
         json_output: JsonFlag = False,
     ) -> None:
-        """Train a teacher or an undistilled student."""
+        """Train a teacher or an undistilled student. On N devices: torchrun --nproc-per-node N -m facekd train ..."""
+        from facekd.distributed.ranks import process_group
+
         settings = [*(overrides or []), *([assign("data.source", data)] if data else [])]
-        run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)
+        with process_group():
+            run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)
 
 
 def assign(field: str, value: str) -> str:
@@ -48,12 +51,15 @@ def assign(field: str, value: str) -> str:
 def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overwrite: bool, json_output: bool) -> None:
     """What `train` and `distill` share: run the recipe, show the table."""
     from facekd.cli.output import print_json, print_table
+    from facekd.distributed import collectives
     from facekd.recipe import load_recipe
     from facekd.training.finish import RunResult, to_dict
     from facekd.training.run import run_recipe
 
     loaded = load_recipe(recipe, settings)
     result: RunResult = run_recipe(loaded, out=out, resume=resume, overwrite=overwrite, resume_command=resume_command())
+    if collectives.rank() > 0:  # every rank has the result, one says it
+        return
     if json_output:
         print_json(to_dict(loaded, result))
         return
@@ -72,9 +78,15 @@ def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overw
 
 
 def resume_command() -> str:
-    """The command line of this process, with --resume and without --overwrite."""
+    """The command line of this process, with --resume and without --overwrite, under torchrun where it was so."""
+    import os
     import shlex
     import sys
 
+    from facekd.distributed.ranks import launched
+
+    start = ["facekd"]
+    if launched():
+        start = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "facekd"]
     words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
-    return shlex.join(["facekd", *words, "--resume"])
+    return shlex.join([*start, *words, "--resume"])

@@ -38,6 +38,20 @@ def gather_objects(value: Any) -> list[Any]:
     return everyone
 
 
+def mean_by_name(values: dict[str, float]) -> dict[str, float]:
+    """The mean over the ranks of each value; the names are the same on all."""
+    if world() == 1:
+        return values
+    numbers = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(numbers)
+    return dict(zip(values, (numbers / world()).tolist(), strict=True))
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether any rank's flag is set."""
+    return any(one for (one,) in gather_numbers(int(flag)))
+
+
 def from_first(value: Any) -> Any:
     """Rank 0's value, on every rank; what the others give is not looked at."""
     if world() == 1:

@@ -83,8 +83,8 @@ class CheckpointStore:
         self._prune(keep={step, best_step}, newest=file)
         return file
 
-    def load_newest(self) -> tuple[CheckpointFile, dict[str, Any]] | None:
-        """The newest checkpoint that reads back whole, or None if there is none at all.
+    def load_newest(self, *, mapped: bool = False) -> tuple[CheckpointFile, dict[str, Any]] | None:
+        """The newest checkpoint that reads back whole, or None if there is none at all; `mapped` as in `load`.
 
         Raises:
             FacekdError: there are checkpoints and every one is damaged.
@@ -92,7 +92,7 @@ class CheckpointStore:
         files = self.list()
         for file in reversed(files):
             try:
-                return file, self.load(file)
+                return file, self.load(file, mapped=mapped)
             except FacekdError as error:
                 self._warn(f"{error}; going back to the one before")
         if files:
@@ -101,14 +101,17 @@ class CheckpointStore:
             )
         return None
 
-    def load(self, file: CheckpointFile) -> dict[str, Any]:
-        """Reads one checkpoint onto the CPU. Raises FacekdError if it is damaged or holds more than tensors."""
+    def load(self, file: CheckpointFile, *, mapped: bool = False) -> dict[str, Any]:
+        """Reads one checkpoint onto the CPU; mapped: tensors stay in the file until they are used.
+
+        Raises FacekdError if it is damaged or holds more than tensors.
+        """
         try:
             with file.path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
             if digest != file.digest:
                 raise FacekdError(f"checkpoint {file.path} is damaged: its sha256 begins with {digest}")
-            return torch.load(file.path, map_location="cpu", weights_only=True)
+            return torch.load(file.path, map_location="cpu", weights_only=True, mmap=mapped)
         except pickle.UnpicklingError as error:
             raise FacekdError(f"checkpoint {file.path} cannot be read safely: it holds more than tensors") from error
         except OSError as error:

@@ -10,6 +10,7 @@ import torch
 from facekd.data.dataset import make_loader
 from facekd.data.sampling import IdentityGroups
 from facekd.data.source import Source
+from facekd.distributed import collectives
 from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
 from facekd.training.reproducibility import preserved_random_state
@@ -22,11 +23,13 @@ class Window:
     """The batches of one optimiser step.
 
     Attributes:
-        batches: "images" uint8 [b, 3, h, w], "labels" int64 [b], "keys"; without the batches that were all broken.
+        batches: "images" uint8 [b, 3, h, w], "labels" int64 [b], "keys", of this rank; without the batches that were
+            all broken.
         epoch: the epoch they belong to.
         next_batch: index, within the epoch, of the first batch after this window.
-        broken: (key, reason) of the images that could not be read.
+        broken: (key, reason) of the images that could not be read, of all ranks.
         wait_seconds: time the training waited for them.
+        elsewhere: images of the other ranks in the same step.
     """
 
     batches: list[Batch]
@@ -34,11 +37,17 @@ class Window:
     next_batch: int
     broken: list[tuple[str, str]] = field(default_factory=list)
     wait_seconds: float = 0.0
+    elsewhere: int = 0
 
     @property
     def images(self) -> int:
-        """Images in all batches."""
+        """Images in all batches of this rank."""
         return sum(len(batch["labels"]) for batch in self.batches)
+
+    @property
+    def total(self) -> int:
+        """Images of the step, of all ranks."""
+        return self.images + self.elsewhere
 
     @property
     def keys(self) -> list[str]:
@@ -51,6 +60,12 @@ class Feed:
 
     An epoch whose batches are not a multiple of `accumulation` ends in a shorter window. A batch loses its broken
     images; one with fewer than two left is left out, since batch normalisation has no statistics of a single image.
+
+    On several ranks each takes its part of every batch, so that the recipe's batches, steps and places in an epoch are
+    the same whatever their number. A batch that is left out on one rank is left out on all.
+
+    Raises:
+        UsageError: batches larger than the data, or that do not divide over the ranks.
     """
 
     def __init__(self, recipe: Recipe, source: Source) -> None:
@@ -58,6 +73,14 @@ class Feed:
         self._source = source
         self.batch_size = recipe.training.batch_size
         self.accumulation = recipe.training.accumulation
+        ranks = collectives.world()
+        self._batch_of_rank = self.batch_size // ranks
+        if self.batch_size % ranks or self._batch_of_rank < 2:
+            valid = [n for n in range(2, self.batch_size // 2 + 1) if self.batch_size % n == 0]
+            raise UsageError(
+                f"training.batch_size = {self.batch_size} is of all ranks and does not divide over {ranks} with two "
+                f"images or more each: start {', '.join(map(str, [1, *valid]))} ranks, or change the batch"
+            )
         size = recipe.data.images_per_identity
         self._groups = IdentityGroups(source.labels, size) if size is not None else None
         self.batches_per_epoch = len(source) // self.batch_size
@@ -82,7 +105,7 @@ class Feed:
         loader = self._loader(workers=self._recipe.data.workers)
         while True:
             delivered = 0
-            loader.sampler.set_epoch(epoch, batch * self.batch_size)  # the workers stay over the epochs
+            loader.sampler.set_epoch(epoch, batch * self._batch_of_rank)  # the workers stay over the epochs
             for window in self._rest_of_epoch(loader, epoch, batch):
                 delivered += len(window.batches)
                 yield window
@@ -104,7 +127,9 @@ class Feed:
         return make_loader(
             self._source,
             augmentation=self._recipe.data.augmentation,
-            batch_size=self.batch_size,
+            batch_size=self._batch_of_rank,
+            num_replicas=collectives.world(),
+            rank=collectives.rank(),
             seed=self._recipe.seed,
             workers=workers,
             drop_last=True,
@@ -127,6 +152,17 @@ class Feed:
             gathered.append(item)
             broken.extend(item["broken"])
             if len(gathered) == self.accumulation or index + 1 == self.batches_per_epoch:
-                usable = [one for one in gathered if len(one["labels"]) >= 2]
-                yield Window(usable, epoch, index + 1, broken, time.perf_counter() - start)
+                yield _window(gathered, epoch, index + 1, broken, time.perf_counter() - start)
                 gathered, broken, start = [], [], time.perf_counter()
+
+
+def _window(batches: list[Batch], epoch: int, next_batch: int, broken: list[tuple[str, str]], wait: float) -> Window:
+    """A window of the batches that have two images or more on every rank."""
+    everyone = collectives.gather_numbers(len(broken), *(len(batch["labels"]) for batch in batches))
+    if any(counts[0] for counts in everyone):
+        broken = [one for listed in collectives.gather_objects(broken) for one in listed]
+    usable = [all(counts[1 + i] >= 2 for counts in everyone) for i in range(len(batches))]
+    total = sum(count for counts in everyone for count, use in zip(counts[1:], usable, strict=True) if use)
+    kept = [batch for batch, use in zip(batches, usable, strict=True) if use]
+    own = sum(len(batch["labels"]) for batch in kept)
+    return Window(kept, epoch, next_batch, broken, wait, elsewhere=total - own)

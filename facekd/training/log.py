@@ -56,6 +56,21 @@ class TrainingLog:
             self._board.close()
 
 
+class NoLog(TrainingLog):
+    """Stands for the log on ranks above 0: writes nothing."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+
+    def write(self, kind: str, step: int, figures: Mapping[str, Any]) -> None:
+        """Drops the line."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was opened."""
+
+
 class Reporter:
     """Lines and a progress bar on stderr; plain lines alone where stderr is not a terminal.
 

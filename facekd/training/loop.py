@@ -11,16 +11,19 @@ import torch
 from torch import nn
 
 from facekd.data.source import Source
-from facekd.errors import FacekdError
+from facekd.distributed import collectives
+from facekd.distributed.ranks import is_lost_rank
+from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
-from facekd.training import resumption
+from facekd.training import distributed, resumption
 from facekd.training.checkpoint import CheckpointStore
+from facekd.training.distributed import Shards
 from facekd.training.feed import Feed, Window
 from facekd.training.interruption import Interrupted, StopRequest
-from facekd.training.log import Reporter, TrainingLog
+from facekd.training.log import NoLog, Reporter, TrainingLog
 from facekd.training.meter import Meter, Progress
 from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
-from facekd.training.precision import Precision, candidates, choose_device, fastest
+from facekd.training.precision import Precision, candidates, choose_device, fastest_training
 from facekd.training.reproducibility import preserved_random_state, random_state, seed_everything, set_random_state
 from facekd.training.step import Diverged, Stepper, StepReport
 
@@ -48,7 +51,7 @@ class LoopResult:
 
 
 class Trainer:
-    """Trains a task by a recipe.
+    """Trains a task by a recipe, in one process or as one of several ranks; rank 0 alone evaluates, logs and saves.
 
     Args:
         recipe: data, optimisation, training sections are used.
@@ -72,6 +75,7 @@ class Trainer:
         resume_command: str = "the same command with --resume",
     ) -> None:
         self.recipe, self.task, self.source, self.out = recipe, task, source, out
+        self._first = collectives.rank() == 0
         self.reporter = reporter or Reporter()
         self._evaluate = evaluate
         self._resume_command = resume_command
@@ -92,13 +96,11 @@ class Trainer:
         """
         if self._settings.threads is not None:
             torch.set_num_threads(self._settings.threads)
-        self.store.clean()
-        loaded = self.store.load_newest() if resume else None
-        if loaded is None:
-            seed_everything(self.recipe.seed)
+        saved = self._newest() if resume else None
+        if saved is None:
+            seed_everything(distributed.seed_of(self.recipe.seed, 0))
         else:
-            resumption.check(loaded[1], self.recipe, self.source, warn=self.reporter.warn)
-        saved = loaded[1] if loaded else None
+            resumption.check(saved, self.recipe, self.source, warn=self.reporter.warn)
         self.task.train()
         self.precision, measured = self._choose_precision(saved)
         self.precision.place(self.task)
@@ -106,7 +108,8 @@ class Trainer:
         if saved is not None:
             self._load(saved)
             self.reporter.say(f"resumed at step {self.progress.step} of {self.total_steps}")
-        with TrainingLog(self.out, after_step=self.progress.step) as self.log, StopRequest() as stop:
+        log = TrainingLog(self.out, after_step=self.progress.step) if self._first else NoLog()
+        with log as self.log, StopRequest() as stop:
             if measured:
                 self.log.write("precision", self.progress.step, measured)
             if self._settings.compile:
@@ -120,23 +123,29 @@ class Trainer:
 
     # Set-up
 
+    def _newest(self) -> dict[str, Any] | None:
+        """The newest checkpoint, the same on every rank; None if there is none."""
+        if self._first:
+            self.store.clean()
+        loaded = self.store.load_newest(mapped=collectives.world() > 1)
+        steps = collectives.gather_numbers(-1 if loaded is None else loaded[0].step)
+        if steps != [steps[0]] * len(steps):
+            raise UsageError(f"not every rank sees the same checkpoints in {self.out}: put --out on a shared disk")
+        return None if loaded is None else loaded[1]
+
     def _choose_precision(self, saved: dict[str, Any] | None) -> tuple[Precision, dict[str, Any]]:
         """The precision of the checkpoint, else of the recipe, measured where it says auto."""
         device = choose_device(self._settings.device)
         if saved is not None:
             precision = Precision(**saved["precision"], device=device)
             return precision, {}
+        if collectives.world() > 1:
+            return distributed.choose_precision(self._settings.precision, self._settings.channels_last, device), {}
         options = candidates(self._settings.precision, self._settings.channels_last, device)
         if len(options) == 1:
             return options[0], {}
         batch = self.feed.first_batch()
-
-        def work(option: Precision) -> None:
-            with option.autocast():
-                output = self.task(option.images(batch["images"]), batch["labels"].to(device))
-            output.loss.backward()
-
-        order = fastest(options, self.task, work)
+        order = fastest_training(options, self.task, batch["images"], batch["labels"])
         pace = {one.precision.describe(): len(batch["labels"]) / one.seconds for one in order}
         listing = ", ".join(f"{name} {images:.1f}" for name, images in pace.items())
         self.reporter.say(f"precision: {order[0].precision.describe()} is fastest here (images/s: {listing})")
@@ -145,9 +154,14 @@ class Trainer:
     def _make_parts(self) -> None:
         optimisation = self.recipe.optimisation
         schedule = Schedule(total_steps=self.total_steps, warmup=optimisation.warmup, kind=optimisation.schedule)
-        self.optimisers = Optimisers(self.task.parameter_groups(), schedule=schedule, clip_norm=optimisation.clip_norm)
+        head = distributed.shard_head(self.task)
+        sharded = [] if head is None else [head.centres]
+        groups = self.task.parameter_groups()
+        self.optimisers = Optimisers(groups, schedule=schedule, clip_norm=optimisation.clip_norm, sharded=sharded)
+        self.shards = Shards(head, self.optimisers)
         self.scaler = self.precision.scaler()
-        self.stepper = Stepper(self.task, self.optimisers, self.precision, self.scaler)
+        model = distributed.wrap(self.task, head)
+        self.stepper = Stepper(self.task, self.optimisers, self.precision, self.scaler, model)
         decay = self._settings.ema
         self.average = None if decay is None else WeightAverage(self.task.student, decay)
 
@@ -169,7 +183,7 @@ class Trainer:
                 self.progress.epoch, self.progress.batch = window.epoch + 1, 0
             clock, spent = time.perf_counter(), time.perf_counter() - clock
             self.progress.seconds += spent
-            out_of_time = minutes is not None and time.monotonic() - began >= 60 * minutes
+            out_of_time = minutes is not None and collectives.anywhere(time.monotonic() - began >= 60 * minutes)
             last = out_of_time or self.progress.step == self.total_steps
             meter.add(self.progress, window, report)
             if last or self.progress.step % self._settings.log_every == 0:
@@ -177,10 +191,11 @@ class Trainer:
                 meter = Meter(started=clock)
             self.reporter.advance(self.progress.step)
             evaluated = self._evaluate_if_due(last)
-            if evaluated or last or stop or self.progress.step % self._settings.checkpoint_every == 0:
+            stopping = collectives.anywhere(bool(stop))
+            if evaluated or last or stopping or self.progress.step % self._settings.checkpoint_every == 0:
                 self._save(random_state())
-            if stop and not last:
-                raise Interrupted(self._stopped(stop.name))
+            if stopping and not last:
+                raise Interrupted(self._stopped(stop.name or "another rank was interrupted"))
             if out_of_time and self.progress.step < self.total_steps:
                 self.reporter.say(self._stopped(f"max_minutes = {minutes}"))
                 return
@@ -192,6 +207,8 @@ class Trainer:
         try:
             return next(windows)
         except RuntimeError as error:
+            if collectives.world() > 1 and is_lost_rank(error):
+                raise
             # The terminal sends Ctrl-C to the loader's processes too; a loader that lost one says so with this.
             if not stop:
                 raise FacekdError(f"the data loader failed: {error}") from error
@@ -234,7 +251,8 @@ class Trainer:
             return False
         averaged = nullcontext() if self.average is None else self.average.applied()
         with preserved_random_state(), averaged:
-            figures = self._evaluate(self.task.student, self.progress.step)
+            figures = self._evaluate(self.task.student, self.progress.step) if self._first else {}
+        figures = collectives.from_first(figures)
         self.history[self.progress.step] = figures
         accuracy = figures["accuracy"]
         if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
@@ -260,44 +278,55 @@ class Trainer:
     # State
 
     def _save(self, random: dict[str, Any]) -> None:
+        task, optimisers = self.shards.whole(dict(self.task.trainable_state_dict()), self.optimisers.state_dict())
+        randoms = collectives.gather_objects(random)
+        if not self._first:
+            return
         state = {
             **resumption.identity(self.recipe, self.source),
             "progress": vars(self.progress).copy(),
             "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
-            "task": dict(self.task.trainable_state_dict()),
-            "optimisers": self.optimisers.state_dict(),
+            "task": task,
+            "optimisers": optimisers,
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "average": self.average.state_dict() if self.average else None,
             "random": random,
+            **({"random_by_rank": randoms} if len(randoms) > 1 else {}),
         }
         self.store.save(state, step=self.progress.step, best_step=self.progress.best_step)
 
     def _load(self, state: dict[str, Any]) -> None:
         self.progress = Progress(**state["progress"])
-        self.task.load_trainable_state_dict(state["task"])
-        self.optimisers.load_state_dict(state["optimisers"])
+        task, optimisers = self.shards.mine(state["task"], state["optimisers"])
+        self.task.load_trainable_state_dict(task)
+        self.optimisers.load_state_dict(optimisers)
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        set_random_state(state["random"])
+        randoms = state.get("random_by_rank", [state["random"]])
+        if len(randoms) == collectives.world():
+            set_random_state(randoms[collectives.rank()])
+        else:
+            seed_everything(distributed.seed_of(self.recipe.seed, self.progress.step))
         best = self.progress.best_step
         if best is not None and self.store.at(best) is None:
             self.reporter.warn(f"the best checkpoint (step {best}) is gone: the best is chosen from here on")
             self.progress.best_step = self.progress.best_accuracy = None
 
     def _choose(self) -> LoopResult:
-        """Puts the best evaluated weights, or the last, into the task."""
+        """Puts the best evaluated weights, or the last, into the task; sharded centres are whole then, on rank 0."""
         best = self.progress.best_step
-        if best is not None and best != self.progress.step:
-            file = self.store.at(best)
+        chosen = self.progress.step if best is None else best
+        if self._first and (chosen != self.progress.step or self.shards.head is not None):
+            file = self.store.at(chosen)
             if file is None:
-                raise FacekdError(f"the best checkpoint (step {best}) is gone from {self.store.folder}")
+                raise FacekdError(f"the checkpoint of step {chosen}, the best, is gone from {self.store.folder}")
             state = self.store.load(file)
+            self.shards.make_whole()
             self.task.load_trainable_state_dict(state["task"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
         if self.average is not None:
             self.average.keep()
-        chosen = self.progress.step if best is None else best
         return LoopResult(self.progress, self.total_steps, chosen, self.precision, self.history)

@@ -54,9 +54,9 @@ class Meter:
 
     def add(self, progress: Progress, window: Window, report: StepReport | None) -> None:
         """Counts one step; `report` is None if the window had no readable image."""
-        progress.images += window.images
+        progress.images += window.total
         progress.broken += len(window.broken)
-        self._images += window.images
+        self._images += window.total
         self._wait_seconds += window.wait_seconds
         self.broken += window.broken
         if report is None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from facekd.distributed import collectives
 from facekd.errors import FacekdError, UsageError
 
 
@@ -86,10 +87,19 @@ class Optimisers:
         groups: disjoint parameter groups.
         schedule: factor on each group's own rate.
         clip_norm: global norm, over all groups, to which the gradient is clipped; None never clips.
+        sharded: of the parameters, those of which each rank has other rows.
     """
 
-    def __init__(self, groups: Sequence[Group], *, schedule: Schedule, clip_norm: float | None = None) -> None:
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        *,
+        schedule: Schedule,
+        clip_norm: float | None = None,
+        sharded: Sequence[nn.Parameter] = (),
+    ) -> None:
         self.schedule = schedule
+        self._sharded = {id(parameter) for parameter in sharded if parameter.requires_grad}
         self.clip_norm = clip_norm
         _check_disjoint(groups)
         self.parameters = [parameter for group in groups for parameter in group.parameters]
@@ -111,8 +121,14 @@ class Optimisers:
         return rates
 
     def gradient_norm(self) -> torch.Tensor:
-        """Global L2 norm of all gradients, a scalar tensor; not finite if any gradient is not."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        """Global L2 norm of all gradients on all ranks, a scalar tensor; not finite if any gradient is not."""
+        trained = [parameter for parameter in self.parameters if parameter.grad is not None]
+        gradients = [one.grad for one in trained if one.grad is not None and id(one) not in self._sharded]
+        if self._sharded:
+            # What is replicated counts once, rows that are here alone are added up over the ranks.
+            rows = [one.grad for one in trained if one.grad is not None and id(one) in self._sharded]
+            rest = collectives.sum_(torch.nn.utils.get_total_norm(rows).square()).sqrt()
+            gradients.append(rest)
         if not gradients:
             raise FacekdError("no parameter received a gradient: the loss does not depend on anything that is trained")
         return torch.nn.utils.get_total_norm(gradients)

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from facekd.data.source import Source
+from facekd.distributed import collectives
 from facekd.errors import UsageError
 from facekd.recipe import Recipe
 
@@ -32,7 +33,11 @@ def identity(recipe: Recipe, source: Source) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash(),
         "data": source.fingerprint(),
-        "environment": {"torch": str(torch.__version__), "threads": torch.get_num_threads()},
+        "environment": {
+            "torch": str(torch.__version__),
+            "threads": torch.get_num_threads(),
+            "ranks": collectives.world(),
+        },
     }
 
 

@@ -5,22 +5,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from rich.console import Console
 from torch import nn
 
 from facekd.data.source import Source, open_source
 from facekd.data.verification_set import VerificationSet, load_verification_set
 from facekd.distillation.build import build_task
 from facekd.distillation.task import Task
+from facekd.distributed import collectives
+from facekd.distributed.ranks import restarted
 from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.verification import VerificationResult
 from facekd.recipe import DataConfig, Recipe
+from facekd.training.distributed import lost_ranks_explained
 from facekd.training.finish import RunResult, finish, verify
 from facekd.training.log import Reporter
 from facekd.training.loop import Trainer
 from facekd.training.reproducibility import seed_everything
 
 _MADE_BY_A_RUN = ("checkpoints", "tensorboard", "bundle", "log.jsonl", "result.json", "recipe.yaml")
-_LEFT_BY_A_KILL = (".bundle.", ".log.jsonl.", ".writable")
+_LEFT_BY_A_KILL = (".bundle.", ".log.jsonl.", ".result.json.", ".writable")
 
 
 def run_recipe(
@@ -42,19 +46,33 @@ def run_recipe(
         reporter: where progress goes; default stderr.
         resume_command: what to tell somebody who interrupts.
 
+    In a process that torchrun started (see facekd.distributed.ranks.process_group) this is one rank of the run: rank 0
+    alone makes and writes what `out` gets, and every rank returns its result. A run that torchrun restarts resumes.
+
     Raises:
         UsageError: something the recipe names is not there or does not fit; `out` is not empty.
         Interrupted: stopped by a signal, after saving.
         FacekdError: see `Trainer.run`.
     """
     out = Path(out)
-    reporter = reporter or Reporter()
-    _prepare(out, resume=resume, overwrite=overwrite)
+    reporter = _reporter(reporter)
+    if restarted():
+        resume, overwrite = True, False
+    with lost_ranks_explained(out, resume_command):
+        if collectives.rank() == 0:
+            _prepare(out, resume=resume, overwrite=overwrite)
+        collectives.from_first(None)  # the others wait for the folder
+        return _run_recipe(recipe, out, resume=resume, reporter=reporter, resume_command=resume_command)
+
+
+def _run_recipe(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter, resume_command: str) -> RunResult:
     source = open_recipe_source(recipe.data)
     pairs = _open_pairs(recipe)  # before the training, so that a wrong path does not show hours later
     seed_everything(recipe.seed)
     task = build_task(recipe, source)
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    if collectives.rank() == 0:
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+        (out / "recipe.yaml").write_text(text, encoding="utf-8")
     return run(
         recipe, task, source, out=out, pairs=pairs, resume=resume, reporter=reporter, resume_command=resume_command
     )
@@ -76,7 +94,7 @@ def run(
     Args:
         pairs: the verification sets the recipe names, by the name it gives them; default: opened here.
     """
-    reporter = reporter or Reporter()
+    reporter = _reporter(reporter)
     pairs = _open_pairs(recipe) if pairs is None else pairs
     dev = pairs.get(recipe.evaluation.dev) if recipe.evaluation.dev else None
 
@@ -105,10 +123,19 @@ def run(
         resume_command=resume_command,
     )
     loop = trainer.run(resume=resume)
+    if collectives.rank() > 0:
+        result: RunResult = collectives.from_first(None)
+        return result
     dev_result = dev_results.get(loop.chosen_step)
     if dev is not None and dev_result is None:  # chosen in an earlier session
         dev_result = verify(task.student, task.student_input, dev)
-    return finish(recipe, task, source, loop, out=out, dev=dev_result, pairs=pairs, reporter=reporter)
+    result = finish(recipe, task, source, loop, out=out, dev=dev_result, pairs=pairs, reporter=reporter)
+    return collectives.from_first(result)
+
+
+def _reporter(given: Reporter | None) -> Reporter:
+    """Rank 0's; the others say nothing."""
+    return given or Reporter() if collectives.rank() == 0 else Reporter(Console(quiet=True))
 
 
 def open_recipe_source(data: DataConfig) -> Source:

@@ -1,13 +1,16 @@
 """One optimiser step: forward, backward over the window's batches, checks, clip, update."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from facekd.distributed import collectives
 from facekd.errors import FacekdError
+from facekd.training.distributed import without_sync
 from facekd.training.feed import Window
 from facekd.training.optimisation import Optimisers
 from facekd.training.precision import Precision
@@ -56,15 +59,23 @@ class Stepper:
 
     Args:
         task: forward(images uint8 [b, 3, h, w], labels int64 [b]) -> TaskOutput.
+        model: what is called instead of it: the task as DistributedDataParallel wraps it. It averages gradients over
+            the ranks, so each rank's loss counts by its share of all images times the number of ranks.
         optimisers: of the task's parameters.
         precision: autocast type and layout.
         scaler: for fp16.
     """
 
     def __init__(
-        self, task: nn.Module, optimisers: Optimisers, precision: Precision, scaler: torch.amp.GradScaler | None
+        self,
+        task: nn.Module,
+        optimisers: Optimisers,
+        precision: Precision,
+        scaler: torch.amp.GradScaler | None,
+        model: nn.Module | None = None,
     ) -> None:
         self.task = task
+        self.model = model or task
         self.optimisers = optimisers
         self.precision = precision
         self.scaler = scaler
@@ -81,11 +92,12 @@ class Stepper:
         buffers = _Buffers(self.task)
         self.optimisers.zero_grad()
         losses, parts = [], []
-        for batch in window.batches:
-            output = self._forward(batch)
-            share = len(batch["labels"]) / window.images
-            loss = output.loss * share
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        shares = [len(batch["labels"]) * collectives.world() / window.total for batch in window.batches]
+        for batch, share in zip(window.batches, shares, strict=True):
+            with nullcontext() if batch is window.batches[-1] else without_sync(self.model):
+                output = self._forward(batch)
+                loss = output.loss * share
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
             losses.append(output.loss.detach().float())
             parts.append({name: value.detach().float() * share for name, value in output.parts.items()})
         if self.scaler is not None:
@@ -97,10 +109,10 @@ class Stepper:
         sums = [torch.stack([one[name] for one in parts]).sum() for name in names]
         figures = torch.stack([*sums, *losses, norm.float()]).tolist()
         batch_losses, norm_value = figures[len(names) : -1], figures[-1]
-        shares = [len(batch["labels"]) / window.images for batch in window.batches]
         values = {"loss": sum(a * b for a, b in zip(batch_losses, shares, strict=True))}
         values |= dict(zip(names, figures, strict=False))
-        finite = bool(torch.isfinite(torch.tensor([*batch_losses, norm_value])).all())
+        values = collectives.mean_by_name(values)  # a loss that is not finite on one rank is so on all from here
+        finite = bool(torch.isfinite(torch.tensor([*batch_losses, norm_value, values["loss"]])).all())
         if finite:
             self.optimisers.step(norm, self.scaler)
             self._skipped_in_a_row = 0
@@ -116,7 +128,7 @@ class Stepper:
         images = self.precision.images(batch["images"])
         labels = batch["labels"].to(self.precision.device, non_blocking=True)
         with self.precision.autocast():
-            return self.task(images, labels)
+            return self.model(images, labels)
 
     def _give_up_or_skip(
         self, parts: dict[str, float], batch_losses: Sequence[float], norm: float, window: Window
@@ -126,11 +138,14 @@ class Stepper:
         if self.scaler is not None and self._skipped_in_a_row < MAX_SKIPS_IN_A_ROW:
             return
         self.optimisers.zero_grad()
+        values = [loss for loss in batch_losses if not _is_finite(loss)]
         bad = [not _is_finite(loss) for loss in batch_losses]
         keys = [key for batch, wrong in zip(window.batches, bad, strict=True) if wrong for key in batch["keys"]]
-        what = "loss" if any(bad) else "gradient norm"
-        value = next((loss for loss in batch_losses if not _is_finite(loss)), norm)
-        raise Diverged(f"the {what} is {value}", parts, keys or window.keys)
+        everyone = collectives.gather_objects((values, keys, window.keys))
+        values = [value for one in everyone for value in one[0]]
+        keys = [key for one in everyone for key in one[1 if values else 2]]
+        what, value = ("loss", values[0]) if values else ("gradient norm", norm)
+        raise Diverged(f"the {what} is {value}", parts, keys)
 
 
 class _Buffers:

@@ -25,7 +25,7 @@ def differences() -> dict[str, dict[str, dict[str, float]]]:
     """By number of ranks and head: the largest difference to one process after four steps."""
     if not hasattr(os, "fork"):
         pytest.skip("the ranks are forks")
-    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=590, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, dict[str, dict[str, float]]] = {}
     for line in done.stdout.splitlines():

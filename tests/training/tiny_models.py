@@ -47,6 +47,13 @@ def tiny_student() -> TinyStudent:
     return TinyStudent()
 
 
+def steady_student() -> TinyStudent:
+    """Without dropout and batch statistics: what it learns does not depend on how a batch is split."""
+    student = TinyStudent()
+    student.body[1], student.body[4], student.neck[2] = nn.Identity(), nn.Identity(), nn.Identity()
+    return student
+
+
 def save_teacher(path: Path) -> Path:
     """A tiny Swin with random weights as a teacher bundle."""
     torch.manual_seed(1)

@@ -1,0 +1,167 @@
+"""Runs on several ranks: the same training, whatever their number, and whatever it was before."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from facekd.data.synthetic import SyntheticSource
+from facekd.distributed import collectives
+from facekd.errors import UsageError
+from facekd.recipe import Recipe
+from facekd.training.checkpoint import CheckpointStore
+from facekd.training.feed import Feed
+
+HERE = Path(__file__).parent
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the ranks are forks")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE))
+        import tiny_models
+
+        return tiny_models.save_teacher(tmp_path_factory.mktemp("teacher") / "bundle")
+
+
+def run_script(name: str, *arguments: object) -> str:
+    command = [sys.executable, str(HERE / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=590, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Path:
+    """Folders of runs: `1`, `2`, `4` on so many ranks; `2-1` to `2-4` begun on 2, and from mid-epoch on others."""
+    out = tmp_path_factory.mktemp("runs")
+    run_script("train_ranks.py", out, teacher)
+    return out
+
+
+def state(out: Path) -> dict[str, Any]:
+    loaded = CheckpointStore(out / "checkpoints").load_newest()
+    assert loaded is not None
+    return loaded[1]
+
+
+def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint's weights, optimisers and average, by its place."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    found: dict[str, torch.Tensor] = {}
+    for key, child in value.items() if isinstance(value, dict) else ():
+        found |= tensors(child, f"{name}/{key}")
+    return found
+
+
+def learnt(out: Path) -> dict[str, torch.Tensor]:
+    saved = state(out)
+    return tensors({key: saved[key] for key in ("task", "optimisers", "average")})
+
+
+def losses(out: Path) -> list[tuple[int, int, float, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    return [(line["step"], line["images"], line["parts"]["loss"], line["gradient_norm"]) for line in steps]
+
+
+@forks
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["2", "4", "2-1", "2-2", "2-3", "2-4"])
+def test_any_number_of_ranks_learns_what_one_process_learns(runs: Path, name: str) -> None:
+    """Weights, centres, momentum, average and losses; `2-3` also says that a reshard loses nothing."""
+    assert [line[:2] for line in losses(runs / name)] == [(1, 24), (2, 48), (3, 72), (4, 96)]
+    np.testing.assert_allclose(losses(runs / name), losses(runs / "1"), rtol=1e-5)
+    one, many = learnt(runs / "1"), learnt(runs / name)
+    assert one.keys() == many.keys()
+    assert "/task/head.centres" in one
+    for key in one:
+        torch.testing.assert_close(
+            many[key], one[key], rtol=1e-5, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+@forks
+@pytest.mark.slow
+def test_the_same_ranks_resume_bit_for_bit_and_others_from_the_same_centres(runs: Path) -> None:
+    begun, whole = learnt(runs / "2"), learnt(runs / "2-2")
+    assert all(torch.equal(begun[key], whole[key]) for key in begun)
+    assert state(runs / "2-")["progress"]["batch"] == 2  # of four: in the middle of an epoch
+    assert len(state(runs / "2-")["random_by_rank"]) == 2
+    assert "random_by_rank" not in state(runs / "2-1")
+
+
+@forks
+@pytest.mark.slow
+def test_one_rank_writes_and_the_bundle_is_the_student(runs: Path) -> None:
+    for name in ("1", "4", "2-3"):
+        assert sorted(path.name for path in (runs / name).iterdir() if path.name != "tensorboard") == [
+            "bundle",
+            "checkpoints",
+            "log.jsonl",
+            "recipe.yaml",
+            "result.json",
+        ]
+        result = json.loads((runs / name / "result.json").read_text())
+        assert (result["finished"], result["images"]) == (True, 96)
+
+
+def feed_recipe(**training: Any) -> Recipe:
+    values = {"name": "x", "data": {"source": "-", "workers": 0}, "training": {"batch_size": 12, **training}}
+    return Recipe.model_validate(values)
+
+
+def rank_of(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
+    """This process plays one rank; the others' counts are taken to be its own."""
+    monkeypatch.setattr(collectives, "rank", lambda: rank)
+    monkeypatch.setattr(collectives, "world", lambda: world)
+    monkeypatch.setattr(collectives, "gather_numbers", lambda *numbers: [list(numbers)] * world)
+
+
+@pytest.mark.parametrize("world", [2, 3, 4, 6])
+def test_every_image_comes_once_over_all_ranks_in_the_batches_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, world: int
+) -> None:
+    source = SyntheticSource(identities=5, images=10)
+    monkeypatch.setattr(source, "read", lambda i: np.zeros((4, 4, 3), np.uint8))
+
+    def batches(rank: int, world: int, epoch: int, batch: int) -> list[set[str]]:
+        rank_of(monkeypatch, rank, world)
+        windows = Feed(feed_recipe(), source).windows(epoch, batch)
+        return [set(next(windows).keys) for _ in range(4 - batch)]
+
+    for epoch, batch in ((0, 0), (1, 0), (1, 3)):
+        whole = batches(0, 1, epoch, batch)
+        parts = [batches(rank, world, epoch, batch) for rank in range(world)]
+        for place, expected in enumerate(whole):
+            shares = [part[place] for part in parts]
+            assert set.union(*shares) == expected
+            assert sum(map(len, shares)) == len(expected) == 12
+    assert len(set.union(*batches(0, 1, 0, 0))) == 48
+
+
+def test_ranks_that_do_not_divide_the_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SyntheticSource(identities=5, images=10)
+    for world in (5, 12):
+        rank_of(monkeypatch, 0, world)
+        with pytest.raises(UsageError, match=rf"batch_size = 12 .* over {world} .*start 1, 2, 3, 4, 6 ranks"):
+            Feed(feed_recipe(), source)
+
+
+def test_a_batch_that_one_rank_lost_is_left_out_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SyntheticSource(identities=5, images=10)
+    monkeypatch.setattr(source, "read", lambda i: np.zeros((4, 4, 3), np.uint8))
+    rank_of(monkeypatch, 0, 2)
+    # The other rank: nothing broken in this window but its second batch, of which one image is left.
+    monkeypatch.setattr(collectives, "gather_numbers", lambda *numbers: [list(numbers), [0, 6, 1]])
+    window = next(Feed(feed_recipe(accumulation=2), source).windows(0, 0))
+    assert (len(window.batches), window.images, window.total, window.next_batch) == (1, 6, 12, 2)
