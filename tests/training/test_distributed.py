@@ -115,6 +115,18 @@ def test_one_rank_writes_and_the_bundle_is_the_student(runs: Path) -> None:
         assert (result["finished"], result["images"]) == (True, 96)
 
 
+@forks
+@pytest.mark.slow
+def test_accumulation_bf16_compile_and_channels_last_together_are_the_plain_run_but_for_bf16(runs: Path) -> None:
+    """Two ranks with all of them, beside one process in float32 without any but the accumulation."""
+    assert json.loads((runs / "combined" / "result.json").read_text())["precision"] == "bf16 NHWC"
+    assert json.loads((runs / "plain" / "result.json").read_text())["precision"] == "fp32 NCHW"
+    np.testing.assert_allclose(losses(runs / "combined"), losses(runs / "plain"), rtol=0.05)
+    plain, combined = learnt(runs / "plain"), learnt(runs / "combined")
+    assert plain.keys() == combined.keys()
+    assert learnt(runs / "combined")["/task/head.centres"].dtype == torch.float32
+
+
 def feed_recipe(**training: Any) -> Recipe:
     values = {"name": "x", "data": {"source": "-", "workers": 0}, "training": {"batch_size": 12, **training}}
     return Recipe.model_validate(values)
@@ -165,3 +177,35 @@ def test_a_batch_that_one_rank_lost_is_left_out_on_all(monkeypatch: pytest.Monke
     monkeypatch.setattr(collectives, "gather_numbers", lambda *numbers: [list(numbers), [0, 6, 1]])
     window = next(Feed(feed_recipe(accumulation=2), source).windows(0, 0))
     assert (len(window.batches), window.images, window.total, window.next_batch) == (1, 6, 12, 2)
+
+
+@forks
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_run_in_one_line_and_torchrun_goes_on(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    content = {
+        "name": "tiny",
+        "data": {"source": "synthetic:identities=6,images=4", "workers": 0},
+        "model": {"name": "tiny_models:tiny_student"},
+        "training": {"batch_size": 8, "epochs": 2, "device": "cpu", "checkpoint_every": 2, "log_every": 1},
+    }
+    recipe.write_text(json.dumps(content))
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    train = [str(HERE / "kill_a_rank.py"), str(tmp_path / "died"), "train", str(recipe), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*torchrun, *train], capture_output=True, text=True, timeout=590, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "died").exists()
+    # Said once, by the rank that is left, with what is kept and how to go on.
+    lines = [line for line in done.stderr.splitlines() if line.startswith("facekd:")]
+    (line,) = lines
+    assert "another process of this run ended, and without it rank 0 cannot go on" in line
+    assert "the checkpoint of step 2 is intact" in line
+    assert line.endswith("--resume")
+    assert done.stderr.count("resumed at step 2 of 6") == 1
+    assert "Traceback" not in done.stderr
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["finished"], result["step"], result["images"]) == (True, 6, 48)
+    assert done.stdout.count(str(tmp_path / "out" / "bundle")) == 1

@@ -12,7 +12,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import forked_ranks
 import tiny_models
+from torch import nn
 
+from facekd.distillation.task import Task
 from facekd.distributed import collectives
 from facekd.models.bundle import load_teacher
 from facekd.recipe import Recipe
@@ -29,10 +31,14 @@ def recipe(teacher: Path, **training: object) -> Recipe:
     return Recipe.model_validate(content)
 
 
-def train(out: Path, teacher: Path, *, last: bool) -> None:
+def undistilled(teacher: Path, **training: object) -> Recipe:
+    plain = recipe(teacher, **training)
+    return plain.model_copy(update={"distillation": [], "teacher": None})
+
+
+def train(out: Path, settings: Recipe, *, last: bool) -> None:
     """One session: the run to its end, or its first step alone."""
-    minutes = None if last else 1e-9
-    result = run_recipe(recipe(teacher, max_minutes=minutes), out=out, resume=True, reporter=Reporter(quiet=True))
+    result = run_recipe(settings, out=out, resume=True, reporter=Reporter(quiet=True))
     assert result.finished == last, (collectives.rank(), result)
 
 
@@ -41,14 +47,21 @@ def main() -> int:
     load_teacher(teacher)  # imports what every fork would have to import
 
     def session(name: str, ranks: int, *, last: bool) -> int:
-        return max(forked_ranks.run(lambda: train(out / name, teacher, last=last), ranks))
+        settings = recipe(teacher, max_minutes=None if last else 1e-9)
+        return max(forked_ranks.run(lambda: train(out / name, settings, last=last), ranks))
 
     status = max(session(str(ranks), ranks, last=True) for ranks in (1, 2, 4))
     status |= session("2-", 2, last=False)
     for ranks in (1, 2, 3, 4):
         shutil.copytree(out / "2-", out / f"2-{ranks}")
         status |= session(f"2-{ranks}", ranks, last=True)
-    return status
+
+    # The tracing is torch.compile's real one; its C++ code generation takes half a minute and is not ours to test.
+    Task.compile = lambda task: nn.Module.compile(task, backend="aot_eager")  # type: ignore[method-assign, assignment]
+    plain = undistilled(teacher)
+    combined = undistilled(teacher, precision="bf16", channels_last=True, compile=True)
+    status |= max(forked_ranks.run(lambda: train(out / "plain", plain, last=True), 1))
+    return status | max(forked_ranks.run(lambda: train(out / "combined", combined, last=True), 2))
 
 
 if __name__ == "__main__":

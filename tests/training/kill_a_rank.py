@@ -1,0 +1,34 @@
+"""Runs facekd's command line on two ranks under torchrun, and kills rank 1 once, in the middle of an epoch.
+
+torchrun calls this file on each rank as `kill_a_rank.py MARK ARGUMENTS...`. The rank dies by SIGKILL while it reads the
+data of its fourth step, after a checkpoint, unless MARK exists: then it has died before.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from facekd.cli import main
+from facekd.training.feed import Feed
+
+
+def die_once(mark: Path) -> None:
+    """Makes the fourth window of rank 1 its last."""
+    windows = Feed.windows
+
+    def watched(self: Feed, epoch: int, batch: int):  # type: ignore[no-untyped-def]
+        for number, window in enumerate(windows(self, epoch, batch)):
+            if number == 3 and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield window
+
+    Feed.windows = watched  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    if os.environ["RANK"] == "1":
+        die_once(Path(sys.argv[1]))
+    del sys.argv[1]
+    main()
