@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds and tests the Android demo without Gradle: Python's standard library, a JDK, and pinned files.
 
-python android_demo/build.py fetch      the only command that downloads
+python android_demo/build.py fetch      the only command that downloads; --runtime: ONNX Runtime's native libraries too
 python android_demo/build.py test       core's JUnit tests
 python android_demo/build.py desktop    the app's recognition as a desktop program, for comparisons
 python android_demo/build.py apk        --model ARTEFACT --detector YUNET --onnxruntime-aar AAR
@@ -17,9 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from building import cache, desktop, unit_tests
-from building.apk import ApkRequest, build_apk
+from building.apk import ABIS, ApkRequest, build_apk
 from building.errors import BuildError
-from building.pins import EVERYTHING
+from building.pins import ANDROID_ARCHIVE, EVERYTHING, JAVA_API
 from building.verify import verify_apk
 
 
@@ -29,13 +29,17 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--cache", help="folder of downloaded files (FACEKD_ANDROID_CACHE, ~/.cache/facekd/android)")
     root = argparse.ArgumentParser(description="Builds and tests the Android demo without Gradle.")
     verbs = root.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("fetch", parents=[common], help="download the pinned files from Maven Central, through mvn")
+    fetch = verbs.add_parser("fetch", parents=[common], help="download the pinned files from Maven Central, by mvn")
+    fetch.add_argument("--runtime", action="store_true", help="and onnxruntime-android, by npm: 130 MB")
     verbs.add_parser("test", parents=[common], help="compile core and run its JUnit tests")
     verbs.add_parser("desktop", parents=[common], help="compile the desktop program; prints its command line")
     apk = verbs.add_parser("apk", parents=[common], help="build, sign (debug key) and verify the APK")
     apk.add_argument("--model", type=Path, help="folder written by facekd export --target android")
     apk.add_argument("--detector", type=Path, help="YuNet's .onnx (OpenCV zoo, face_detection_yunet)")
-    apk.add_argument("--onnxruntime-aar", type=Path, help="com.microsoft.onnxruntime:onnxruntime-android, 1.27 or 1.28")
+    apk.add_argument(
+        "--onnxruntime-aar", type=Path, help="com.microsoft.onnxruntime:onnxruntime-android; default: the fetched one"
+    )
+    apk.add_argument("--abi", choices=ABIS, default=ABIS[0], help="arm64-v8a for phones, x86_64 for emulators")
     apk.add_argument(
         "--check-only",
         action="store_true",
@@ -54,13 +58,16 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if given.verb == "fetch":
             cache.fetch(EVERYTHING, folder)
+            if given.runtime:
+                cache.fetch(JAVA_API.values(), folder)
+                cache.fetch_packed(ANDROID_ARCHIVE, folder)
         elif given.verb == "test":
             return unit_tests.run_tests(folder)
         elif given.verb == "desktop":
             print(json.dumps(desktop.build_desktop(folder)))
         else:
             if given.verb == "apk":
-                build_apk(_request(given), folder)
+                build_apk(_request(given, folder), folder)
             print(json.dumps(verify_apk(given.out, folder), indent=2))
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,14 +75,16 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _request(given: argparse.Namespace) -> ApkRequest:
-    wanted = {"--model": given.model, "--detector": given.detector, "--onnxruntime-aar": given.onnxruntime_aar}
+def _request(given: argparse.Namespace, folder: Path) -> ApkRequest:
+    fetched = folder / ANDROID_ARCHIVE.file_name
+    runtime = given.onnxruntime_aar or (fetched if fetched.is_file() else None)
+    wanted = {"--model": given.model, "--detector": given.detector, "--onnxruntime-aar": runtime}
     missing = [name for name, value in wanted.items() if value is None]
     if missing and not given.check_only:
         raise BuildError(
             f"an app that works needs {', '.join(missing)}; --check-only builds one that does not, to check it"
         )
-    return ApkRequest(given.model, given.detector, given.onnxruntime_aar, given.out)
+    return ApkRequest(given.model, given.detector, runtime, given.abi, given.out)
 
 
 if __name__ == "__main__":

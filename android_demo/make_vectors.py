@@ -19,11 +19,11 @@ import onnxruntime
 from facekd.data.alignment import align, similarity_transform, template
 from facekd.data.detection import YuNet
 from facekd.data.synthetic import SyntheticConfig, draw_face
+from facekd.demo.site import any_size
 from facekd.input_spec import InputSpec
 
 RESOURCES = Path(__file__).resolve().parent / "core/src/test/resources"
-SIDE = 640
-SCENE = 256
+SCENE = 256  # a multiple of 32, so that nothing is padded
 
 
 def scene() -> np.ndarray:
@@ -60,16 +60,14 @@ def yuv_vector(rng: np.random.Generator, width: int, height: int) -> dict[str, A
 
 
 def detector_vector(image: np.ndarray, detector: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """OpenCV's faces of the padded image, and the network's outputs on it by ONNX Runtime."""
-    padded = np.zeros((SIDE, SIDE, 3), np.uint8)
-    padded[: image.shape[0], : image.shape[1]] = image
-    faces = YuNet(detector).detect(padded)
-    session = onnxruntime.InferenceSession(str(detector), providers=["CPUExecutionProvider"])
-    blob = padded[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
+    """OpenCV's faces of the image at its own size, and the network's outputs on it by ONNX Runtime."""
+    faces = YuNet(detector).detect(image)
+    session = onnxruntime.InferenceSession(any_size(detector), providers=["CPUExecutionProvider"])
+    blob = image[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(None, {session.get_inputs()[0].name: blob}), strict=True))
     found = [{"box": f.box.tolist(), "landmarks": f.landmarks.tolist(), "score": f.score} for f in faces]
-    return {"side": SIDE, "faces": found}, {name: value.ravel() for name, value in outputs.items()}
+    return {"side": SCENE, "faces": found}, {name: value.ravel() for name, value in outputs.items()}
 
 
 def sparse(outputs: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -56,7 +56,16 @@ android {
         targetSdk = 35
         versionCode = 1
         versionName = "0.1.0"
-        ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
+    }
+
+    // An APK a processor: both libraries together are beyond the budget of 25 MB.
+    splits {
+        abi {
+            isEnable = true
+            reset()
+            include("arm64-v8a", "x86_64")
+            isUniversalApk = false
+        }
     }
 
     sourceSets["main"].kotlin.srcDir("../runtime/src/main/kotlin")
@@ -66,7 +75,7 @@ android {
         targetCompatibility = JavaVersion.VERSION_1_8
     }
 
-    // Compressed in the APK, so that it stays below 25 MB with two processors' libraries.
+    // Compressed in the APK.
     packaging { jniLibs.useLegacyPackaging = true }
 }
 

@@ -11,7 +11,7 @@ from building.cache import paths
 from building.errors import BuildError
 from building.kotlin import compile_kotlin, java_tool, run
 from building.native import check_library
-from building.pins import ANDROID_TARGET, DX, KOTLIN_STDLIB, ONNXRUNTIME
+from building.pins import ANDROID_TARGET, DX, JAVA_API, KOTLIN_STDLIB, ONNXRUNTIME, Pin
 from building.unit_tests import BUILD, CORE, ROOT
 
 PACKAGE = "org.facekd.demo"
@@ -30,11 +30,13 @@ class ApkRequest:
         model: the folder that `facekd export BUNDLE --target android` wrote.
         detector: YuNet's .onnx.
         runtime: onnxruntime-android's .aar; None builds an app that says at start that it cannot compute.
+        abi: processor whose libraries go in, of ABIS; with both the APK would be beyond its budget.
     """
 
     model: Path | None
     detector: Path | None
     runtime: Path | None
+    abi: str
     out: Path
 
 
@@ -46,10 +48,10 @@ def build_apk(request: ApkRequest, cache: Path) -> Path:
     work = BUILD / "apk"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    libraries = _runtime(request.runtime, work)
+    libraries, api = _runtime(request, work)
     assets = _assets(request, work)
     base = _resources(tools["aapt2"], assets, work)
-    dex = _dex(_compile(cache, work), cache, work)
+    dex = _dex(_compile(api, cache, work), cache, work)
     unaligned = work / "unaligned.apk"
     shutil.copy(base, unaligned)
     with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -73,25 +75,24 @@ def _tool(name: str) -> str:
     return found
 
 
-def _runtime(archive: Path | None, work: Path) -> dict[str, Path]:
-    """The native libraries by their place in the APK, checked."""
+def _runtime(request: ApkRequest, work: Path) -> tuple[dict[str, Path], Pin]:
+    """The native libraries by their place in the APK, checked, and the Java API of their version."""
+    archive = request.runtime
     if archive is None:
-        return {}
+        return {}, ONNXRUNTIME
     if not archive.is_file():
         raise BuildError(f"--onnxruntime-aar {archive}: there is no such file")
     found = {}
+    version = ""
     with zipfile.ZipFile(archive) as aar:
-        for abi in ABIS:
-            for library in ("libonnxruntime.so", "libonnxruntime4j_jni.so"):
-                entry = f"jni/{abi}/{library}"
-                if entry not in aar.namelist():
-                    raise BuildError(
-                        f"{archive} has no {entry}: give com.microsoft.onnxruntime:onnxruntime-android 1.28.0"
-                    )
-                path = Path(aar.extract(entry, work / "aar"))
-                check_library(path, entry)
-                found[f"lib/{abi}/{library}"] = path
-    return found
+        for library in ("libonnxruntime.so", "libonnxruntime4j_jni.so"):
+            entry = f"jni/{request.abi}/{library}"
+            if entry not in aar.namelist():
+                raise BuildError(f"{archive} has no {entry}: give com.microsoft.onnxruntime:onnxruntime-android")
+            path = Path(aar.extract(entry, work / "aar"))
+            version = check_library(path, entry)
+            found[f"lib/{request.abi}/{library}"] = path
+    return found, JAVA_API[version]
 
 
 def _assets(request: ApkRequest, work: Path) -> Path:
@@ -128,19 +129,19 @@ def _resources(aapt2: str, assets: Path, work: Path) -> Path:
     return work / "base.apk"
 
 
-def _compile(cache: Path, work: Path) -> list[Path]:
+def _compile(api: Pin, cache: Path, work: Path) -> list[Path]:
     """All class folders of the app, and ONNX Runtime's Java API."""
-    api = work / "api"
-    with zipfile.ZipFile(paths([ONNXRUNTIME], cache)[0]) as jar:
-        jar.extractall(api, [n for n in jar.namelist() if n.startswith("ai/onnxruntime/") and n.endswith(".class")])
+    classes = work / "api"
+    with zipfile.ZipFile(paths([api], cache)[0]) as jar:
+        jar.extractall(classes, [n for n in jar.namelist() if n.startswith("ai/onnxruntime/") and n.endswith(".class")])
     resources = BUILD / "R"
     resources.mkdir(exist_ok=True)
     words = [java_tool("javac"), "--release", "8", "-Xlint:-options", "-d", resources, *(work / "gen").rglob("*.java")]
     run(words, "javac")
     sources = [CORE, RUNTIME, ROOT / "app/src/main/kotlin"]
-    libraries = [resources, *paths([ONNXRUNTIME, ANDROID_TARGET], cache)]
+    libraries = [resources, *paths([api, ANDROID_TARGET], cache)]
     compile_kotlin(sources, BUILD / "app", cache=cache, class_path=libraries)
-    return [resources, BUILD / "app", api]
+    return [resources, BUILD / "app", classes]
 
 
 def _dex(folders: list[Path], cache: Path, work: Path) -> Path:

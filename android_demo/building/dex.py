@@ -67,7 +67,7 @@ def read_dex(data: bytes) -> Dex:
 
 
 def unresolved(dex: Dex, platform: Platform, prefix: str, own: str) -> list[str]:
-    """References to `prefix` classes that the platform lacks, also through the superclasses of `own` classes.
+    """References to `prefix` classes that neither dex nor platform has, also through the superclasses of `own` classes.
 
     Args:
         prefix: such as "android/".
@@ -87,7 +87,8 @@ def unresolved(dex: Dex, platform: Platform, prefix: str, own: str) -> list[str]
             return not owner.startswith(prefix)
         return member in found.members or any(exists(parent, member) for parent in found.parents)
 
-    missing = [t for t in dex.types if t.startswith(prefix) and platform.find(t) is None]
+    known = dex.parents.keys()
+    missing = [t for t in dex.types if t.startswith(prefix) and t not in known and platform.find(t) is None]
     for owner, name, descriptor in dex.members:
         if owner.startswith((prefix, own)) and not exists(owner, (name, descriptor)):
             missing.append(f"{owner}.{name}{descriptor}")

@@ -5,31 +5,32 @@ import struct
 from pathlib import Path
 
 from building.errors import BuildError
+from building.pins import JAVA_API
 
 PAGE = 0x4000
-VERSIONS = ("1.27", "1.28")
 
 
-def check_library(path: Path, name: str) -> None:
-    """Refuses a library whose segments are not aligned to 16 KB pages, or one of a version that sends telemetry.
+def check_library(path: Path, name: str) -> str:
+    """The version (such as "1.28") of one of ONNX Runtime's libraries.
 
     Raises:
-        BuildError: either.
+        BuildError: its segments are not aligned to 16 KB pages, its version sends telemetry, or its Java API is not
+            pinned.
     """
     data = path.read_bytes()
     for alignment in load_alignments(data, name):
         if alignment < PAGE:
             raise BuildError(
-                f"{name} is aligned to {alignment} bytes; Android 15 asks for 16384: take ONNX Runtime >= 1.27"
+                f"{name} is aligned to {alignment} bytes; Android 15 asks for 16384: take a newer ONNX Runtime"
             )
-    if path.name == "libonnxruntime.so":
-        found = sorted(set(re.findall(rb"VERS_(\d+\.\d+)\.\d+", data)))
-        versions = [v.decode() for v in found]
-        if not any(v in VERSIONS for v in versions):
-            raise BuildError(
-                f"{name} is ONNX Runtime {', '.join(versions) or 'of unknown version'}; "
-                f"valid are {' and '.join(VERSIONS)}: older ones lack 16 KB pages, later ones send telemetry"
-            )
+    found = sorted(set(re.findall(rb"VERS_(\d+\.\d+)\.\d+", data)))
+    versions = [v.decode() for v in found]
+    if len(versions) != 1 or versions[0] not in JAVA_API:
+        raise BuildError(
+            f"{name} is ONNX Runtime {', '.join(versions) or 'of unknown version'}; "
+            f"valid are {' and '.join(JAVA_API)}: 1.29 and later send telemetry, others' Java API is not pinned"
+        )
+    return versions[0]
 
 
 def load_alignments(data: bytes, name: str) -> list[int]:

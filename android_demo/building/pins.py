@@ -1,4 +1,4 @@
-"""Every file the build takes from Maven Central, by name, version and sha256."""
+"""Every file the build takes from Maven Central and npm, by name, version and sha256."""
 
 from dataclasses import dataclass
 
@@ -20,6 +20,23 @@ class Pin:
         """Its name in the cache folder."""
         _, artifact, version = self.coordinates.split(":")
         return f"{artifact}-{version}.jar"
+
+
+@dataclass(frozen=True)
+class PackedPin:
+    """One file inside an npm package.
+
+    Attributes:
+        package: name@version.
+        member: its path in the package.
+        file_name: its name in the cache folder.
+        sha256: of the file.
+    """
+
+    package: str
+    member: str
+    file_name: str
+    sha256: str
 
 
 KOTLIN_STDLIB = Pin(
@@ -54,9 +71,25 @@ JUNIT = (
     Pin("junit:junit:4.13.2", "8e495b634469d64fb8acfa3495a065cbacc8a0fff55ce1e31007be4c16dc57d3"),
     Pin("org.hamcrest:hamcrest-core:1.3", "66fdef91e9739348df7a096aa384a5685f4e875584cce89386a7a47251c4d8e9"),
 )
-# The Java API is the same in the desktop jar and in the Android archive. 1.29 and later send telemetry.
 ONNXRUNTIME = Pin(
     "com.microsoft.onnxruntime:onnxruntime:1.28.0", "3a9dc00bed7ee467ded8a257f99fc216570d385f8b06053570d33e9b5d7c7a37"
+)
+# By version of the Android archive, its Java API: the desktop jar has the same classes as Java 8 class files, which dx
+# reads, where the archive's own are of Java 17. 1.29 and later send telemetry.
+JAVA_API = {
+    "1.26": Pin(
+        "com.microsoft.onnxruntime:onnxruntime:1.26.0",
+        "cf5a48c6f5d07b15f10634b80433ddce8f5892662b1a122bbbc0907f4f442c60",
+    ),
+    "1.28": ONNXRUNTIME,
+}
+# onnxruntime-android 1.26.0 (MIT) as a plugin for Unity carries it: the archive itself could not be fetched where this
+# build was written.
+ANDROID_ARCHIVE = PackedPin(
+    "com.github.asus4.onnxruntime@0.4.8",
+    "package/Plugins/Android/onnxruntime.aar",
+    "onnxruntime-android-1.26.0.aar",
+    "09c0780ae8d734ef2774bdf498b624729a855e6f9a8e488a0e7398a4e7396032",
 )
 ANDROID_TARGET = Pin(
     "org.robolectric:android-all:15-robolectric-12650502",

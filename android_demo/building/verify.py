@@ -65,6 +65,9 @@ def verify_apk(apk: Path, cache: Path) -> dict[str, Any]:
     missing = [m for m in unresolved(dex, Platform(minimum), "android/", "org/facekd/") if m not in GUARDED]
     if missing:
         raise BuildError(f"{apk} uses what Android API {MIN_SDK} lacks: {', '.join(missing[:5])}")
+    missing = unresolved(dex, Platform(minimum), "ai/onnxruntime/", "org/facekd/")
+    if missing:
+        raise BuildError(f"{apk} uses what its ONNX Runtime lacks: {', '.join(missing[:5])}")
     own = [c for c in dex.parents if c.startswith("org/facekd/")]
     return {
         "apk": str(apk),

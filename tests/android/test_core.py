@@ -1,8 +1,6 @@
 """The Android demo's pure Kotlin part: its test vectors, its JUnit tests, its build tool's own checks."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import zlib
@@ -10,21 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "android_demo"
-
-
-@pytest.fixture(scope="module")
-def demo() -> Path:
-    if not (DEMO / "build.py").is_file():
-        pytest.skip("not run from a checkout: there is no android_demo")
-    return DEMO
-
-
-@pytest.fixture(scope="module")
-def cache() -> Path:
-    return Path(os.environ.get("FACEKD_ANDROID_CACHE") or Path.home() / ".cache" / "facekd" / "android")
 
 
 def build(demo: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -51,13 +34,8 @@ def test_vectors_are_what_python_computes_today(demo: Path, shared: Path, monkey
     assert np.abs(pixels[0] - pixels[1]).mean() < 0.1
 
 
-def test_core_passes_its_unit_tests(demo: Path, cache: Path) -> None:
-    if shutil.which("java") is None:
-        pytest.skip("no java on the PATH")
-    if not (cache / "junit-4.13.2.jar").is_file():
-        pytest.skip(
-            f"no Kotlin compiler in {cache}: run python android_demo/build.py fetch, or set FACEKD_ANDROID_CACHE"
-        )
+@pytest.mark.usefixtures("fetched")
+def test_core_passes_its_unit_tests(demo: Path) -> None:
     result = build(demo, "test")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "OK (" in result.stdout
@@ -93,13 +71,13 @@ def test_native_libraries_are_refused_by_page_and_version(
 
     library = tmp_path / "libonnxruntime.so"
     library.write_bytes(elf(0x4000) + b"VERS_1.28.0\0")
-    check_library(library, "lib")
+    assert check_library(library, "lib") == "1.28"
     library.write_bytes(elf(0x1000) + b"VERS_1.28.0\0")
     with pytest.raises(BuildError, match="aligned to 4096"):
         check_library(library, "lib")
-    for version in (b"VERS_1.29.0\0", b""):
+    for version in (b"VERS_1.29.0\0", b"VERS_1.25.0\0", b"VERS_1.28.0\0VERS_1.29.0\0", b""):
         library.write_bytes(elf(0x4000) + version)
-        with pytest.raises(BuildError, match="telemetry"):
+        with pytest.raises(BuildError, match=r"valid are 1\.26 and 1\.28: 1\.29 and later send telemetry"):
             check_library(library, "lib")
 
 

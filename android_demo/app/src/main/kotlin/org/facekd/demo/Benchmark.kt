@@ -56,7 +56,8 @@ class Benchmark(private val context: Context) {
         val model = path("model").readBytes()
         val crop = Pictures.decode(File(folder, manifest.goldenCrop).readBytes())
         val golden = parseGoldenEmbedding(File(folder, manifest.goldenEmbedding).readText())
-        val input = manifest.input.normalise(crop)
+        val spec = manifest.input
+        val input = spec.normalise(crop)
         record["model_sha256"] = Engine.sha256(model)
         record["provider"] = provider.key
         record["threads"] = threads
@@ -64,13 +65,13 @@ class Benchmark(private val context: Context) {
         OrtNetwork(model, provider, threads).use { network ->
             record["load_ms"] = millisecondsSince(start)
             val first = System.nanoTime()
-            val outputs = network.run(input)
+            val outputs = network.run(input, spec.height, spec.width)
             record["first_ms"] = millisecondsSince(first)
             val embedding = requireNotNull(outputs[manifest.output]) { "the model has no output '${manifest.output}'" }
-            repeat(warmup) { network.run(input) }
+            repeat(warmup) { network.run(input, spec.height, spec.width) }
             record["latencies_ms"] = List(runs) {
                 val began = System.nanoTime()
-                network.run(input)
+                network.run(input, spec.height, spec.width)
                 millisecondsSince(began)
             }
             record["cosine_to_golden"] = cosine(embedding, golden)

@@ -4,7 +4,6 @@ import ai.onnxruntime.OrtException
 import android.content.Context
 import java.io.File
 import java.io.IOException
-import java.security.GeneralSecurityException
 import java.security.MessageDigest
 import org.facekd.core.Embedder
 import org.facekd.core.Face
@@ -15,10 +14,12 @@ import org.facekd.core.RgbImage
 import org.facekd.core.SelfTest
 import org.facekd.core.Stage
 import org.facekd.core.StageTimes
+import org.facekd.core.TemplateException
 import org.facekd.core.TemplateStore
 import org.facekd.core.align
 import org.facekd.core.parseGoldenEmbedding
 import org.facekd.core.selfTest
+import org.facekd.core.yuNetForAnySize
 import org.facekd.runtime.OrtNetwork
 import org.facekd.runtime.Provider
 
@@ -63,7 +64,7 @@ class Engine private constructor(
         fun store(context: Context, manifest: Manifest): TemplateStore = synchronized(stores) {
             // A file a model: another model's samples stay where they are until it returns.
             val file = File(context.filesDir, "templates-${manifest.modelId.take(16)}.bin")
-            stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId, KeystoreKey.sealer()) }
+            stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId, KeystoreKey::sealer) }
         }
 
         /**
@@ -86,12 +87,18 @@ class Engine private constructor(
                     throw EngineException(context.getString(R.string.provider_refused, name, test.cosine, test.bound))
                 }
                 // The detector stays on the CPU: the self-test says nothing about it elsewhere.
-                val detector = FaceDetector(OrtNetwork(asset(context, DETECTOR), Provider.CPU, THREADS))
+                val detector = FaceDetector(OrtNetwork(yuNetForAnySize(asset(context, DETECTOR)), Provider.CPU, THREADS))
                 Engine(manifest, provider, test, store(context, manifest), detector, embedder)
             } catch (error: OrtException) {
                 throw EngineException(context.getString(R.string.provider_failed, name, error.message))
             }
         }
+
+        /** What to tell the user of samples that cannot be read or written. */
+        fun sentence(context: Context, error: TemplateException): String = context.getString(
+            if (error.reason == TemplateException.Reason.KEY_REFUSED) R.string.key_refused else R.string.store_failed,
+            error.message,
+        )
 
         fun label(provider: Provider): Int = when (provider) {
             Provider.CPU -> R.string.provider_cpu
@@ -107,8 +114,6 @@ class Engine private constructor(
             throw EngineException(context.getString(R.string.model_failed, error.message))
         } catch (error: IllegalArgumentException) {
             throw EngineException(context.getString(R.string.model_failed, error.message))
-        } catch (error: GeneralSecurityException) {
-            throw EngineException(context.getString(R.string.store_failed, error.message))
         } catch (error: LinkageError) {
             // ONNX Runtime's native library is missing, or is of another processor.
             throw EngineException(context.getString(R.string.no_runtime))

@@ -2,7 +2,9 @@ package org.facekd.demo
 
 import android.security.keystore.KeyGenParameterSpec
 import android.security.keystore.KeyProperties
+import java.io.IOException
 import java.security.KeyStore
+import java.security.KeyStoreException
 import javax.crypto.KeyGenerator
 import javax.crypto.SecretKey
 import org.facekd.core.Sealer
@@ -12,10 +14,19 @@ object KeystoreKey {
     private const val STORE = "AndroidKeyStore"
     private const val ALIAS = "facekd.templates"
 
-    /** The key, made at first use. */
+    /**
+     * The key, made at first use.
+     *
+     * @throws GeneralSecurityException or ProviderException, as the Keystore has it; TemplateStore explains either.
+     */
     @Synchronized
     fun sealer(): Sealer {
-        val store = KeyStore.getInstance(STORE).apply { load(null) }
+        val store = KeyStore.getInstance(STORE)
+        try {
+            store.load(null)
+        } catch (error: IOException) {
+            throw KeyStoreException(error)
+        }
         return Sealer(store.getKey(ALIAS, null) as SecretKey? ?: make())
     }
 

@@ -120,7 +120,7 @@ class MainActivity : Activity() {
             say(error.message ?: "")
         } catch (error: TemplateException) {
             recogniser = null
-            say(getString(R.string.store_failed, error.message))
+            say(Engine.sentence(this, error))
         }
     }
 
@@ -189,7 +189,7 @@ class MainActivity : Activity() {
             val count = current.store.people().getValue(person)
             say(resources.getQuantityString(R.plurals.enrolled, count, person, count))
         } catch (error: TemplateException) {
-            say(getString(R.string.store_failed, error.message))
+            say(Engine.sentence(this, error))
         } catch (error: IOException) {
             say(getString(R.string.file_failed, error.message))
         }
@@ -209,7 +209,7 @@ class MainActivity : Activity() {
         val names = try {
             engine?.store?.people()?.keys?.toTypedArray() ?: return@post
         } catch (error: TemplateException) {
-            return@post say(getString(R.string.store_failed, error.message))
+            return@post say(Engine.sentence(this, error))
         }
         runOnUiThread {
             if (names.isEmpty()) return@runOnUiThread Questions.tell(this, getString(R.string.nobody))

@@ -94,7 +94,7 @@ class PeopleActivity : Activity() {
         try {
             work()
         } catch (error: TemplateException) {
-            tell(getString(R.string.store_failed, error.message))
+            tell(Engine.sentence(this, error))
         } catch (error: IOException) {
             tell(getString(R.string.file_failed, error.message))
         } catch (error: SecurityException) {

@@ -5,10 +5,10 @@ import kotlin.math.max
 import kotlin.math.min
 import kotlin.math.sqrt
 
-/** A network of one input and named outputs, whatever runs it. */
+/** A network of one image input and named outputs, whatever runs it. */
 interface Network : AutoCloseable {
-    /** @param input float32 in the layout of the network's only input. */
-    fun run(input: FloatArray): Map<String, FloatArray>
+    /** @param input float32 of shape 1 x 3 x [height] x [width]. */
+    fun run(input: FloatArray, height: Int, width: Int): Map<String, FloatArray>
 }
 
 /** A box in pixels. */
@@ -29,41 +29,52 @@ data class Face(val box: Box, val landmarks: List<Point>, val score: Float) {
 }
 
 /**
- * YuNet (Wu et al. 2023) as OpenCV's FaceDetectorYN runs it, on a network of a fixed square input.
+ * YuNet (Wu et al. 2023) as OpenCV's FaceDetectorYN runs it: at the picture's own size, black up to a multiple of 32.
  *
- * @param side the network's input in pixels (640 for OpenCV zoo's file).
+ * @param network of [yuNetForAnySize].
+ * @param largestSide larger pictures are reduced to it for the search; YuNet finds faces of 10 to 300 pixels.
  */
 class FaceDetector(
     private val network: Network,
-    private val side: Int = 640,
+    private val largestSide: Int = 640,
     private val scoreThreshold: Float = 0.6f,
     private val nmsThreshold: Float = 0.3f,
 ) : AutoCloseable by network {
     init {
-        require(side % 32 == 0) { "YuNet's input must be divisible by 32, got $side" }
+        require(largestSide >= STEP) { "the largest side must be at least $STEP pixels, got $largestSide" }
     }
 
-    /** All faces by falling score. An image larger than the network's input is reduced to it; the rest stays black. */
+    /** All faces by falling score. */
     fun detect(image: RgbImage): List<Face> {
-        val ratio = max(1.0, max(image.width, image.height).toDouble() / side)
+        val ratio = max(1.0, max(image.width, image.height).toDouble() / largestSide)
         val fitted = resize(
             image,
-            min(side, max(1, Math.round(image.width / ratio).toInt())),
-            min(side, max(1, Math.round(image.height / ratio).toInt())),
+            max(1, Math.round(image.width / ratio).toInt()),
+            max(1, Math.round(image.height / ratio).toInt()),
         )
-        return decodeYuNet(network.run(yuNetInput(fitted, side)), side, scoreThreshold, nmsThreshold).map { it.scaled(ratio) }
+        val width = padded(fitted.width)
+        val height = padded(fitted.height)
+        val outputs = network.run(yuNetInput(fitted, width, height), height, width)
+        return decodeYuNet(outputs, width, height, scoreThreshold, nmsThreshold).map { it.scaled(ratio) }
+    }
+
+    private fun padded(side: Int): Int = (side + STEP - 1) / STEP * STEP
+
+    private companion object {
+        /** The coarsest stride. */
+        const val STEP = 32
     }
 }
 
-/** BGR, 0 to 255, planes one after another, [image] in the top left corner of a black square. */
-fun yuNetInput(image: RgbImage, side: Int): FloatArray {
-    require(image.width <= side && image.height <= side) { "${image.width}x${image.height} is larger than $side" }
-    val area = side * side
+/** BGR, 0 to 255, planes one after another, [image] in the top left corner of black. */
+fun yuNetInput(image: RgbImage, width: Int, height: Int): FloatArray {
+    require(image.width <= width && image.height <= height) { "${image.width}x${image.height} is larger than ${width}x$height" }
+    val area = width * height
     val out = FloatArray(3 * area)
     for (y in 0 until image.height) {
         for (x in 0 until image.width) {
             val pixel = image[x, y]
-            val at = y * side + x
+            val at = y * width + x
             out[at] = pixel.blue.toFloat()
             out[area + at] = pixel.green.toFloat()
             out[2 * area + at] = pixel.red.toFloat()
@@ -77,11 +88,17 @@ fun yuNetInput(image: RgbImage, side: Int): FloatArray {
  *
  * score = sqrt(cls obj); a box's centre and landmarks are offsets from its cell in strides, its size the exponential.
  */
-fun decodeYuNet(outputs: Map<String, FloatArray>, side: Int, scoreThreshold: Float, nmsThreshold: Float): List<Face> {
+fun decodeYuNet(
+    outputs: Map<String, FloatArray>,
+    width: Int,
+    height: Int,
+    scoreThreshold: Float,
+    nmsThreshold: Float,
+): List<Face> {
     val found = mutableListOf<Face>()
     for (stride in intArrayOf(8, 16, 32)) {
-        val columns = side / stride
-        val cells = columns * columns
+        val columns = width / stride
+        val cells = columns * (height / stride)
         val cls = outputs.head("cls_$stride", cells)
         val obj = outputs.head("obj_$stride", cells)
         val bbox = outputs.head("bbox_$stride", cells * 4)
@@ -91,16 +108,16 @@ fun decodeYuNet(outputs: Map<String, FloatArray>, side: Int, scoreThreshold: Flo
             if (score < scoreThreshold) continue
             val column = cell % columns
             val row = cell / columns
-            val width = exp(bbox[cell * 4 + 2]) * stride
-            val height = exp(bbox[cell * 4 + 3]) * stride
-            val left = (column + bbox[cell * 4]) * stride - width / 2
-            val top = (row + bbox[cell * 4 + 1]) * stride - height / 2
+            val across = exp(bbox[cell * 4 + 2]) * stride
+            val down = exp(bbox[cell * 4 + 3]) * stride
+            val left = (column + bbox[cell * 4]) * stride - across / 2
+            val top = (row + bbox[cell * 4 + 1]) * stride - down / 2
             val landmarks = List(5) { i ->
                 val x = (kps[cell * 10 + 2 * i] + column) * stride
                 val y = (kps[cell * 10 + 2 * i + 1] + row) * stride
                 Point(x.toDouble(), y.toDouble())
             }
-            found += Face(Box(left, top, width, height), landmarks, score)
+            found += Face(Box(left, top, across, down), landmarks, score)
         }
     }
     return suppress(found, nmsThreshold)

@@ -41,7 +41,7 @@ class Embedder(private val network: Network, private val spec: InputSpec, privat
 
     /** The model's own output for [crop], not normalised. */
     fun raw(crop: RgbImage): FloatArray =
-        requireNotNull(network.run(spec.normalise(crop))[output]) { "the model has no output '$output'" }
+        requireNotNull(network.run(spec.normalise(crop), spec.height, spec.width)[output]) { "the model has no output '$output'" }
 
     /** f(x) + f(flip(x)), of length one: what the manifest's thresholds were measured with. */
     fun embed(crop: RgbImage): FloatArray {

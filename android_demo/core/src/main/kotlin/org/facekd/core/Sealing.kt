@@ -1,6 +1,8 @@
 package org.facekd.core
 
 import java.security.GeneralSecurityException
+import java.security.InvalidAlgorithmParameterException
+import java.security.ProviderException
 import java.security.SecureRandom
 import javax.crypto.AEADBadTagException
 import javax.crypto.Cipher
@@ -19,21 +21,22 @@ class Sealed(val iv: ByteArray, val content: ByteArray)
  * `associated` is not encrypted but bound: opening with another one fails.
  */
 class Sealer(private val key: SecretKey) {
-    fun seal(content: ByteArray, associated: ByteArray): Sealed {
+    /** @throws TemplateException the key cannot be used now. */
+    fun seal(content: ByteArray, associated: ByteArray): Sealed = usingKey {
         val cipher = Cipher.getInstance(TRANSFORMATION)
         cipher.init(Cipher.ENCRYPT_MODE, key)
         cipher.updateAAD(associated)
-        return Sealed(cipher.iv, cipher.doFinal(content))
+        Sealed(cipher.iv, cipher.doFinal(content))
     }
 
-    /** @throws GeneralSecurityException another key, or anything was changed. */
-    fun open(sealed: Sealed, associated: ByteArray): ByteArray {
+    /** @throws TemplateException it is another key, anything was changed, or the key cannot be used now. */
+    fun open(sealed: Sealed, associated: ByteArray): ByteArray = usingKey {
         // Providers differ in what they throw for less than a tag.
         if (sealed.content.size < TAG_BITS / 8) throw AEADBadTagException("the content is shorter than its tag")
         val cipher = Cipher.getInstance(TRANSFORMATION)
         cipher.init(Cipher.DECRYPT_MODE, key, GCMParameterSpec(TAG_BITS, sealed.iv))
         cipher.updateAAD(associated)
-        return cipher.doFinal(sealed.content)
+        cipher.doFinal(sealed.content)
     }
 
     companion object {
@@ -58,3 +61,26 @@ class Sealer(private val key: SecretKey) {
         }
     }
 }
+
+/**
+ * Runs [work] and turns what a key store throws into the outcome that a user understands: refused, nothing lost.
+ *
+ * Android's fails with checked exceptions (a key that was invalidated, a service that answers wrongly) as well as with
+ * the unchecked ProviderException; only a wrong tag or start value says that the content is not what was sealed.
+ *
+ * @throws TemplateException DAMAGED or KEY_REFUSED.
+ */
+fun <T> usingKey(work: () -> T): T = try {
+    work()
+} catch (error: AEADBadTagException) {
+    throw TemplateException(TemplateException.Reason.DAMAGED, "the content was changed, or sealed with another key", error)
+} catch (error: InvalidAlgorithmParameterException) {
+    throw TemplateException(TemplateException.Reason.DAMAGED, "the content was changed", error)
+} catch (error: GeneralSecurityException) {
+    throw keyRefused(error)
+} catch (error: ProviderException) {
+    throw keyRefused(error)
+}
+
+private fun keyRefused(error: Exception) =
+    TemplateException(TemplateException.Reason.KEY_REFUSED, "the key cannot be used now (${error.message ?: error.javaClass.simpleName})", error)

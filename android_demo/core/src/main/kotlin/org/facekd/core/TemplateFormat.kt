@@ -5,11 +5,10 @@ import java.io.ByteArrayOutputStream
 import java.io.DataInputStream
 import java.io.DataOutputStream
 import java.io.IOException
-import java.security.GeneralSecurityException
 
-/** A template file that cannot be used. Nothing was changed. */
+/** Samples that cannot be read or written. Nothing was changed: after KEY_REFUSED the same may work later. */
 class TemplateException(val reason: Reason, message: String, cause: Throwable? = null) : Exception(message, cause) {
-    enum class Reason { NOT_TEMPLATES, NEWER_VERSION, OTHER_MODEL, DAMAGED }
+    enum class Reason { NOT_TEMPLATES, NEWER_VERSION, OTHER_MODEL, DAMAGED, KEY_REFUSED }
 }
 
 /**
@@ -29,13 +28,17 @@ object TemplateFormat {
     private const val EXPORT = 0x464B5458
     private const val LARGEST_ITERATIONS = 10_000_000
 
-    /** The app's own file. */
+    /**
+     * The app's own file.
+     *
+     * @throws TemplateException the key cannot be used now.
+     */
     fun seal(templates: List<Template>, modelId: String, sealer: Sealer): ByteArray {
         val header = header(STORE, modelId) {}
         return join(header, sealer.seal(samples(templates), header))
     }
 
-    /** @throws TemplateException it is not such a file, of another model, or was changed. */
+    /** @throws TemplateException it is not such a file, of another model, was changed, or the key cannot be used now. */
     fun open(bytes: ByteArray, modelId: String, sealer: Sealer): List<Template> = reading(bytes, STORE, modelId) { _, _ -> sealer }
 
     /** A file for another device or for safe keeping, readable with the passphrase alone. */
@@ -104,7 +107,8 @@ object TemplateFormat {
             return templates(key(iterations, salt).open(Sealed(iv, content), header))
         } catch (error: IOException) {
             throw TemplateException(TemplateException.Reason.DAMAGED, "the template file is cut short or damaged", error)
-        } catch (error: GeneralSecurityException) {
+        } catch (error: TemplateException) {
+            if (error.reason != TemplateException.Reason.DAMAGED || error.cause == null) throw error
             val why = if (magic == EXPORT) "the passphrase is wrong or the file was changed" else "the file was changed or its key is gone"
             throw TemplateException(TemplateException.Reason.DAMAGED, why, error)
         }

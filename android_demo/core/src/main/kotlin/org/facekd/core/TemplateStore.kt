@@ -9,11 +9,14 @@ import java.io.IOException
  *
  * Each change is written whole to a second file, forced to the disk and renamed: a power cut leaves the old or the new
  * samples. A file that cannot be opened is never overwritten: reading throws, and so does every change.
+ *
+ * @param sealer asked each time a file is read or written, so that a key store that failed once can be tried again, and
+ *     everything can be deleted without it.
  */
-class TemplateStore(private val file: File, private val modelId: String, private val sealer: Sealer) {
+class TemplateStore(private val file: File, private val modelId: String, private val sealer: () -> Sealer) {
     private var loaded: List<Template>? = null
 
-    /** @throws TemplateException the file is of another model or was changed. */
+    /** @throws TemplateException the file is of another model, was changed, or its key cannot be used now. */
     @Synchronized
     fun all(): List<Template> = loaded ?: read().also { loaded = it }
 
@@ -37,10 +40,10 @@ class TemplateStore(private val file: File, private val modelId: String, private
         loaded = emptyList()
     }
 
-    private fun read(): List<Template> = if (file.exists()) TemplateFormat.open(file.readBytes(), modelId, sealer) else emptyList()
+    private fun read(): List<Template> = if (file.exists()) TemplateFormat.open(file.readBytes(), modelId, usingKey(sealer)) else emptyList()
 
     private fun write(templates: List<Template>) {
-        val bytes = TemplateFormat.seal(templates, modelId, sealer)
+        val bytes = TemplateFormat.seal(templates, modelId, usingKey(sealer))
         val temporary = temporary()
         FileOutputStream(temporary).use {
             it.write(bytes)

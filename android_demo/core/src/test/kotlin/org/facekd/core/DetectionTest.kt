@@ -40,7 +40,7 @@ class DetectionTest {
     @Test
     fun decodesWhatOpenCvDecodes() {
         val expected = vector.field("faces").items()
-        val found = decodeYuNet(outputs(), side, 0.6f, 0.3f)
+        val found = decodeYuNet(outputs(), side, side, 0.6f, 0.3f)
         assertEquals(expected.size, found.size)
         found.zip(expected).forEach { (face, e) -> check(face, e) }
     }
@@ -50,19 +50,26 @@ class DetectionTest {
         val scene = Vectors.scene
         var seen = FloatArray(0)
         val network = object : Network {
-            override fun run(input: FloatArray) = outputs().also { seen = input }
+            override fun run(input: FloatArray, height: Int, width: Int) = outputs().also {
+                assertEquals(listOf(side, side, 3 * side * side), listOf(height, width, input.size))
+                seen = input
+            }
             override fun close() = Unit
         }
-        val faces = FaceDetector(network, side).detect(scene)
-        assertEquals(vector.field("faces").items().size, faces.size)
+        val faces = FaceDetector(network).detect(scene)
+        faces.zip(vector.field("faces").items()).forEach { (face, e) -> check(face, e) }
         assertEquals(scene[100, 50].blue.toFloat(), seen[50 * side + 100], 0f)
         assertEquals(scene[100, 50].green.toFloat(), seen[side * side + 50 * side + 100], 0f)
         assertEquals(scene[100, 50].red.toFloat(), seen[2 * side * side + 50 * side + 100], 0f)
-        assertEquals(0f, seen[400 * side + 400], 0f)
-        // Twice the network's side: boxes come back in the photograph's pixels.
-        val large = FaceDetector(network, side).detect(RgbImage(2 * side, side))
+        // Twice as large as is searched: boxes come back in the photograph's pixels.
+        val large = FaceDetector(network, side).detect(RgbImage(2 * side, 2 * side))
         assertEquals(2 * faces[0].box.left, large[0].box.left, 0.01f)
         assertEquals(2 * faces[0].landmarks[3].y, large[0].landmarks[3].y, 0.01)
+        // Not a multiple of 32: black on the right and below.
+        FaceDetector(network).detect(RgbImage(side - 31, side - 1, IntArray((side - 31) * (side - 1)) { rgb(9, 8, 7) }))
+        assertEquals(7f, seen[side - 32], 0f)
+        assertEquals(0f, seen[side - 31], 0f)
+        assertEquals(0f, seen[(side - 1) * side], 0f)
     }
 
     @Test
@@ -76,7 +83,7 @@ class DetectionTest {
     @Test
     fun namesAMissingOutput() {
         val error = assertThrows(IllegalArgumentException::class.java) {
-            decodeYuNet(outputs().also { it.remove("kps_16") }, side, 0.6f, 0.3f)
+            decodeYuNet(outputs().also { it.remove("kps_16") }, side, side, 0.6f, 0.3f)
         }
         assertEquals(true, error.message!!.contains("'kps_16'"))
     }

@@ -8,7 +8,7 @@ import org.junit.Test
 
 class EmbeddingTest {
     private class Fixed(val answer: (FloatArray) -> FloatArray) : Network {
-        override fun run(input: FloatArray) = mapOf("embedding" to answer(input))
+        override fun run(input: FloatArray, height: Int, width: Int) = mapOf("embedding" to answer(input))
         override fun close() = Unit
     }
 

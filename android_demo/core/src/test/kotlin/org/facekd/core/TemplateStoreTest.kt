@@ -1,8 +1,14 @@
 package org.facekd.core
 
 import java.io.File
+import java.security.InvalidKeyException
+import java.security.KeyStoreException
+import java.security.ProviderException
 import java.security.SecureRandom
+import java.security.UnrecoverableKeyException
 import java.util.Random
+import javax.crypto.IllegalBlockSizeException
+import javax.crypto.SecretKey
 import javax.crypto.spec.SecretKeySpec
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
@@ -40,15 +46,18 @@ class TemplateStoreTest {
     @Test
     fun whatIsStoredReadsBack() {
         val samples = listOf(sample("Ada"), sample("Ben é 名"), sample("Ada"))
-        TemplateStore(file, model, sealer).apply { add(samples.take(1)); add(samples.drop(1)) }
-        val again = TemplateStore(file, model, sealer)
+        TemplateStore(file, model) { sealer }.apply {
+            add(samples.take(1))
+            add(samples.drop(1))
+        }
+        val again = TemplateStore(file, model) { sealer }
         same(samples, again.all())
         assertEquals(mapOf("Ada" to 2, "Ben é 名" to 1), again.people())
         again.delete("Ada")
-        assertEquals(mapOf("Ben é 名" to 1), TemplateStore(file, model, sealer).people())
+        assertEquals(mapOf("Ben é 名" to 1), TemplateStore(file, model) { sealer }.people())
         again.deleteAll()
         assertFalse(file.exists())
-        assertTrue(TemplateStore(file, model, sealer).all().isEmpty())
+        assertTrue(TemplateStore(file, model) { sealer }.all().isEmpty())
     }
 
     @Test
@@ -88,22 +97,69 @@ class TemplateStoreTest {
 
     @Test
     fun anUnreadableFileIsNeverOverwritten() {
-        TemplateStore(file, model, sealer).add(listOf(sample("Ada")))
+        TemplateStore(file, model) { sealer }.add(listOf(sample("Ada")))
         val before = file.readBytes()
-        val other = TemplateStore(file, "b".repeat(64), sealer)
+        val other = TemplateStore(file, "b".repeat(64)) { sealer }
         assertEquals(TemplateException.Reason.OTHER_MODEL, reason { other.add(listOf(sample("Ben"))) })
         assertEquals(TemplateException.Reason.OTHER_MODEL, reason { other.delete("Ada") })
         assertArrayEquals(before, file.readBytes())
     }
 
+    /** A key that its store refuses to use, the way [error] says. */
+    private class RefusedKey(private val error: () -> Exception) : SecretKey {
+        override fun getAlgorithm() = "AES"
+        override fun getFormat() = "RAW"
+        override fun getEncoded(): ByteArray = throw error()
+    }
+
+    private val refusals = listOf<() -> Exception>(
+        { ProviderException("Keystore operation failed") },
+        { InvalidKeyException("Key permanently invalidated") },
+        { KeyStoreException("the service is gone") },
+        { UnrecoverableKeyException("no such key") },
+        { IllegalBlockSizeException() },
+    )
+
+    @Test
+    fun aKeyStoreThatRefusesLosesNothing() {
+        TemplateStore(file, model) { sealer }.add(listOf(sample("Ada")))
+        val before = file.readBytes()
+        for (error in refusals) {
+            var works: (() -> Sealer) = { throw error() }
+            val store = TemplateStore(file, model) { works() }
+            // Refused while the key is fetched, and while it is used.
+            for (broken in listOf<() -> Sealer>({ throw error() }, { Sealer(RefusedKey(error)) })) {
+                works = broken
+                assertEquals(TemplateException.Reason.KEY_REFUSED, reason { store.all() })
+                assertEquals(TemplateException.Reason.KEY_REFUSED, reason { store.add(listOf(sample("Ben"))) })
+                assertEquals(TemplateException.Reason.KEY_REFUSED, reason { store.delete("Ada") })
+            }
+            works = { sealer }
+            assertEquals(setOf("Ada"), store.people().keys)
+            // Refused after reading: what is known stays, on the disk and in memory.
+            works = { Sealer(RefusedKey(error)) }
+            assertEquals(TemplateException.Reason.KEY_REFUSED, reason { store.add(listOf(sample("Ben"))) })
+            assertEquals(setOf("Ada"), store.people().keys)
+            assertArrayEquals(before, file.readBytes())
+            assertEquals(1, folder.root.list()!!.size)
+        }
+    }
+
+    @Test
+    fun everyoneCanBeDeletedWithoutTheKey() {
+        TemplateStore(file, model) { sealer }.add(listOf(sample("Ada")))
+        TemplateStore(file, model) { throw ProviderException("Keystore operation failed") }.deleteAll()
+        assertFalse(file.exists())
+    }
+
     @Test
     fun aFileLeftByAPowerCutDoesNoHarm() {
-        TemplateStore(file, model, sealer).add(listOf(sample("Ada")))
+        TemplateStore(file, model) { sealer }.add(listOf(sample("Ada")))
         File(file.path + ".new").writeBytes(byteArrayOf(1, 2, 3))
-        val again = TemplateStore(file, model, sealer)
+        val again = TemplateStore(file, model) { sealer }
         assertEquals(setOf("Ada"), again.people().keys)
         again.add(listOf(sample("Ben")))
-        assertEquals(setOf("Ada", "Ben"), TemplateStore(file, model, sealer).people().keys)
+        assertEquals(setOf("Ada", "Ben"), TemplateStore(file, model) { sealer }.people().keys)
         File(file.path + ".new").writeBytes(byteArrayOf(1))
         again.deleteAll()
         assertEquals(0, folder.root.list()!!.size)

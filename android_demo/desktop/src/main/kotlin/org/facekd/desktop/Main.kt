@@ -3,11 +3,13 @@ package org.facekd.desktop
 import java.io.File
 import kotlin.system.exitProcess
 import org.facekd.core.Embedder
+import org.facekd.core.Face
 import org.facekd.core.FaceDetector
 import org.facekd.core.Json
 import org.facekd.core.Manifest
 import org.facekd.core.RgbImage
 import org.facekd.core.align
+import org.facekd.core.yuNetForAnySize
 import org.facekd.runtime.OrtNetwork
 import org.facekd.runtime.Provider
 
@@ -15,8 +17,9 @@ import org.facekd.runtime.Provider
  * The app's own detector, alignment and embedding on a desktop, so that Python can compare them on photographs.
  *
  * Arguments: the artefact's folder, the detector's .onnx, a list of photographs, the folder for results. Each line of the
- * list is `width height file`, the file raw RGB. Results: photographs.jsonl (box, landmarks, score, embedding of the first
- * face, or `"faces": []`) and crops.bin (raw RGB aligned crops, one a photograph with a face).
+ * list is `width height file`, the file raw RGB. Results: photographs.jsonl (box, landmarks and score of all faces, which
+ * of them the photograph is of, its embedding; or `"faces": []`) and crops.bin (raw RGB aligned crops, one a photograph
+ * with a face).
  */
 fun main(words: Array<String>) {
     if (words.size != 4) {
@@ -25,7 +28,7 @@ fun main(words: Array<String>) {
     }
     val artefact = File(words[0])
     val manifest = Manifest.parse(artefact.resolve("manifest.json").readText())
-    val detector = FaceDetector(OrtNetwork(File(words[1]).readBytes(), Provider.CPU, 1))
+    val detector = FaceDetector(OrtNetwork(yuNetForAnySize(File(words[1]).readBytes()), Provider.CPU, 1))
     val embedder = Embedder(OrtNetwork(artefact.resolve(manifest.model).readBytes(), Provider.CPU, 1), manifest.input, manifest.output)
     val out = File(words[3]).also { it.mkdirs() }
     out.resolve("photographs.jsonl").bufferedWriter().use { lines ->
@@ -43,7 +46,8 @@ fun main(words: Array<String>) {
                         )
                     },
                 )
-                faces.firstOrNull()?.let { face ->
+                prominent(faces, width.toInt(), height.toInt())?.let { face ->
+                    record["chosen"] = faces.indexOf(face)
                     val crop = align(image, face.landmarks, embedder.size)
                     record["embedding"] = embedder.embed(crop).toList()
                     crops.write(raw(crop))
@@ -55,6 +59,13 @@ fun main(words: Array<String>) {
     }
     detector.close()
     embedder.close()
+}
+
+/** The face a photograph is of, as facekd.data.detection.choose_face has it: large, and near the middle. */
+private fun prominent(faces: List<Face>, width: Int, height: Int): Face? = faces.maxByOrNull { (box, _, _) ->
+    val x = box.left + box.width / 2 - width / 2.0
+    val y = box.top + box.height / 2 - height / 2.0
+    box.width * box.height - 2 * (x * x + y * y)
 }
 
 private fun read(file: File, width: Int, height: Int): RgbImage {

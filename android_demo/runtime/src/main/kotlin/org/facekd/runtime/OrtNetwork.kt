@@ -3,7 +3,6 @@ package org.facekd.runtime
 import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtSession
-import ai.onnxruntime.TensorInfo
 import java.nio.FloatBuffer
 import org.facekd.core.Network
 
@@ -23,7 +22,7 @@ enum class Provider(val key: String) {
 }
 
 /**
- * An ONNX file of one float32 input of fixed shape, run by ONNX Runtime. The same code on a phone and on a desktop.
+ * An ONNX file of one float32 image input, run by ONNX Runtime. The same code on a phone and on a desktop.
  *
  * Operators that the provider lacks run on the CPU: that is ONNX Runtime's own rule.
  */
@@ -31,7 +30,6 @@ class OrtNetwork(model: ByteArray, provider: Provider, threads: Int) : Network {
     private val environment = OrtEnvironment.getEnvironment()
     private val session: OrtSession
     private val inputName: String
-    private val shape: LongArray
 
     init {
         require(threads >= 1) { "threads must be at least 1, got $threads" }
@@ -46,14 +44,11 @@ class OrtNetwork(model: ByteArray, provider: Provider, threads: Int) : Network {
             }
             environment.createSession(model, options)
         }
-        val (name, info) = session.inputInfo.entries.single()
-        inputName = name
-        shape = (info.info as TensorInfo).shape
-        require(shape.all { it > 0 }) { "the model's input '$name' has no fixed shape (${shape.joinToString("x")})" }
+        inputName = session.inputNames.single()
     }
 
-    override fun run(input: FloatArray): Map<String, FloatArray> =
-        OnnxTensor.createTensor(environment, FloatBuffer.wrap(input), shape).use { tensor ->
+    override fun run(input: FloatArray, height: Int, width: Int): Map<String, FloatArray> =
+        OnnxTensor.createTensor(environment, FloatBuffer.wrap(input), longArrayOf(1, 3, height.toLong(), width.toLong())).use { tensor ->
             session.run(mapOf(inputName to tensor)).use { result ->
                 result.associate { (name, value) -> Pair(name, floats(value as OnnxTensor)) }
             }
