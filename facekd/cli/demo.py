@@ -2,11 +2,13 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facekd.cli.output import JsonFlag, print_json
 from facekd.errors import FacekdError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def demo(
         bool, typer.Option("--fetch", help="Download onnxruntime-web with npm, once; nothing else downloads it.")
     ] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the default browser.")] = False,
+    json_output: JsonFlag = False,
 ) -> None:
     """Serve a page, on this machine only, that recognises faces in the browser: camera or picture, enrol, verify.
 
@@ -38,8 +41,11 @@ def demo(
     folder = cache_folder()
     if fetch:
         fetch_runtime(folder)
-        print(f"{PACKAGE}: {folder}")
         if model is None:
+            if json_output:
+                print_json({"package": PACKAGE, "folder": folder})
+            else:
+                print(f"{PACKAGE}: {folder}")
             return
     if model is None:
         raise UsageError("give --model: an artefact of facekd export --target onnx, or an .onnx file")
@@ -55,9 +61,13 @@ def demo(
     face_model = open_face_model(model)
     runtime = read_runtime(folder)
     with DemoServer(build_site(face_model, YuNet(detector).path, runtime), port) as server:
-        print(f"{face_model.name} is at {server.url} (this machine only; Ctrl-C ends it)", flush=True)
-        if not face_model.thresholds:
-            print("It has no measured thresholds: the page shows similarities and names nobody.", flush=True)
+        if json_output:
+            print_json({"model": face_model.name, "url": server.url, "thresholds": face_model.thresholds})
+        else:
+            print(f"{face_model.name} is at {server.url} (this machine only; Ctrl-C ends it)")
+            if not face_model.thresholds:
+                print("It has no measured thresholds: the page shows similarities and names nobody.")
+        sys.stdout.flush()
         if open_browser:
             typer.launch(server.url)
         try:
