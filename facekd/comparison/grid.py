@@ -201,10 +201,9 @@ def _cells(
     for seed in grid.seeds:
         for student, model in students.items():
             for method, sections in grid.methods.items():
-                named = sections.get("teacher")
-                by_name = isinstance(named, str)
-                own = {key: value for key, value in sections.items() if not (by_name and key == "teacher")}
-                origin = others[named] if by_name else teacher
+                own, origin = dict(sections), teacher
+                if isinstance(own.get("teacher"), str):
+                    origin = others[own.pop("teacher")]
                 content = _merged(base.model_dump(mode="json"), own)
                 content |= {"name": f"{grid.name}-{method}-{student}-seed-{seed}", "seed": seed}
                 content["model"] = model.model_dump(mode="json")

@@ -16,7 +16,11 @@ from facekd.errors import UsageError
 
 
 class FitNetSettings(TermSettings):
-    """Weight of the mean squared difference, about 1 for LayerNormed tokens; facekd's choice."""
+    """Weight of the mean squared difference; facekd's choice.
+
+    The difference is about 1 at first for a Transformer's tokens, which are LayerNormed; a CNN's map has the scale it
+    was trained to.
+    """
 
     weight: float = Field(default=1.0, gt=0)
 

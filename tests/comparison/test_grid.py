@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from facekd.comparison.figures import CellFigures, gap_share, summarise
-from facekd.comparison.grid import grid_cells, load_grid, shipped_grids
+from facekd.comparison.grid import TeacherTraining, grid_cells, load_grid, shipped_grids
+from facekd.distillation.registry import check_term
 from facekd.errors import UsageError
+from facekd.models.counting import count_macs
+from facekd.models.registry import create_model
+from facekd.recipe import Recipe, load_recipe
 
 GRID: dict[str, Any] = {
     "name": "g",
@@ -52,6 +57,86 @@ def test_the_table_of_methods_has_every_rival() -> None:
     grouped = {cell.method for cell in cells if cell.recipe.data.images_per_identity is not None}
     assert grouped == {"tripletdistill", "ekd"}
     assert len({str(cell.recipe.data.model_copy(update={"images_per_identity": None})) for cell in cells}) == 1
+
+
+def methods_of(name: str) -> dict[str, Recipe]:
+    grid, path = load_grid(name)
+    others = dict.fromkeys(grid.teachers, "another")
+    cells, _ = grid_cells(grid, beside=path.parent, teacher="teacher", others=others)
+    return {cell.method: cell.recipe for cell in cells}
+
+
+def test_the_whole_method_is_that_of_its_recipe_in_every_table() -> None:
+    recipe = load_recipe("celeba-urfm-apt")
+    for grid, method in (
+        ("celeba-methods", "urfm-apt"),
+        ("celeba-ablation", "urfm-apt"),
+        ("celeba-teachers", "swin-urfm-apt"),
+        ("celeba-phones", "urfm-apt"),
+    ):
+        assert settings_of(methods_of(grid)[method]) == settings_of(recipe), grid
+
+
+def settings_of(recipe: Recipe) -> tuple[Any, ...]:
+    """What is learnt from: every term with all its settings, and the head."""
+    terms = {name: check_term(name, values) for entry in recipe.distillation for name, values in entry.items()}
+    return terms, recipe.head
+
+
+def test_an_ablation_changes_what_its_name_says() -> None:
+    """Each against the one it is a variation of."""
+    settings = {method: settings_of(recipe)[0] for method, recipe in methods_of("celeba-ablation").items()}
+    assert settings["undistilled"] == {}
+    assert {name: list(settings[name]) for name in ("embedding", "urfm", "apt")} == {
+        "embedding": ["embedding"],
+        "urfm": ["embedding", "urfm"],
+        "apt": ["embedding", "apt"],
+    }
+    changes = {
+        "position-none": ("urfm-apt", "urfm", {"position": "none"}),
+        "position-saliency": ("urfm-apt", "urfm", {"position": "saliency"}),
+        "prompts-1": ("urfm-apt", "apt", {"prompts": 1}),
+        "prompts-20": ("urfm-apt", "apt", {"prompts": 20}),
+        "read-out-linear": ("urfm-apt", "urfm", {"read_out": "linear"}),
+        "no-places": ("urfm-apt", "urfm", {"centre_spread": None}),
+        "no-relay": ("urfm-apt", "urfm", {"relay_weight": 0}),
+        "centres-16": ("read-out-linear", "urfm", {"local_centres": 16}),
+        "paper-form": ("read-out-linear", "urfm", {"centre_spread": None, "relay_weight": 0}),
+        "no-stop-gradient": ("paper-form", "urfm", {"stop_gradient": False, "anchor_weight": 0}),
+    }
+    for method, (beside, term, change) in changes.items():
+        expected = settings[beside] | {term: settings[beside][term].model_copy(update=change)}
+        assert settings[method] == expected, method
+    assert set(changes) | {"undistilled", "embedding", "urfm", "apt", "urfm-apt"} == set(settings)
+
+
+def test_each_teacher_teaches_what_its_name_says() -> None:
+    taught = {
+        method: recipe.teacher and recipe.teacher.bundle for method, recipe in methods_of("celeba-teachers").items()
+    }
+    assert taught.pop("undistilled") is None
+    assert all(bundle == ("teacher" if name.startswith("swin") else "another") for name, bundle in taught.items())
+    training = load_grid("celeba-teachers")[0].teachers["iresnet50"]
+    assert isinstance(training, TeacherTraining)
+    recipe, swin = load_recipe(training.recipe, training.set), load_recipe("celeba-teacher")
+    changed = {name for name in type(recipe).model_fields if getattr(recipe, name) != getattr(swin, name)}
+    assert changed == {"name", "model"} and recipe.model.name == "iresnet50"
+
+
+def test_students_for_phones_cost_what_their_names_say() -> None:
+    students = load_grid("celeba-phones")[0].students
+    activations = set()
+    for name, model in students.items():
+        activation, mmacs = name.split("-")
+        assert model.arguments["activation"] == activation
+        with torch.device("meta"):
+            macs = count_macs(create_model(model.name, **model.arguments))
+        assert round(macs / 1e6) == int(mmacs)
+        activations.add(activation)
+    assert activations == {"prelu", "relu", "relu6", "hardswish"}
+    wanted = (50, 100, 220, 440)
+    costs = sorted(int(name.split("-")[1]) for name in students if name.startswith("relu-"))
+    assert all(abs(cost / about - 1) < 0.03 for cost, about in zip(costs, wanted, strict=True))
 
 
 def test_a_method_is_laid_over_the_base(tmp_path: Path) -> None:
