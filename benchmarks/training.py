@@ -56,7 +56,11 @@ class Timing:
     def each(self, count: int) -> "Timing":
         """The same for one of `count` passes that were timed together."""
         return Timing(
-            self.median_s / count, self.lowest_s / count, self.highest_s / count, self.median_cpu_s / count, self.repeats
+            self.median_s / count,
+            self.lowest_s / count,
+            self.highest_s / count,
+            self.median_cpu_s / count,
+            self.repeats,
         )
 
 
@@ -172,8 +176,8 @@ def _step(task: Task, batch: dict[str, Any], precision: Precision, *, steps: int
     stepper = Stepper(task, _optimisers(task), precision, None)
 
     def step() -> None:
-        for _ in range(steps):
-            stepper.step(Window([batch], 0, 1), 0)
+        for number in range(steps):
+            stepper.step(Window([batch], 0, 1), number)
         synchronise(precision.device)
 
     return step

@@ -92,7 +92,7 @@ def _frozen(bundle: Bundle, apt: AptSettings | None) -> PromptedTeacher | CnnTea
     if isinstance(bundle.model, TransformerTeacher):
         if apt is None:
             return PromptedTeacher(bundle.model, prompts=0)
-        return PromptedTeacher(bundle.model, prompts=apt.prompts, every=apt.every, interval=apt.interval)
+        return PromptedTeacher(bundle.model, prompts=apt.prompts, every=apt.every)
     if apt is not None:
         raise UsageError(
             f"apt: prompts need a Transformer teacher, {bundle.path} is a {type(bundle.model).__name__}; leave apt out"

@@ -27,8 +27,8 @@ class AptSettings(TermSettings):
             (its training identities only); `embedding`, the cosine to the unprompted embedding (any faces, one more
             forward); `none`.
         keep_weight: weight of that loss.
-        interval: the prompts learn from every so many batches; in the others the teacher runs forward only. Each saves
-            the backward through the teacher, and AdamW does not mind how often it is called.
+        interval: the prompts learn in every so many steps; in the others the teacher runs forward only, which saves
+            the backward through it, and AdamW does not mind how often it is called.
     """
 
     prompts: int = Field(default=5, ge=0)
@@ -61,7 +61,7 @@ class PromptedTeacher(nn.Module):
         UsageError: the teacher's body is neither a timm Swin nor a timm ViT.
     """
 
-    def __init__(self, teacher: TransformerTeacher, *, prompts: int = 5, every: int = 1, interval: int = 1) -> None:
+    def __init__(self, teacher: TransformerTeacher, *, prompts: int = 5, every: int = 1) -> None:
         super().__init__()
         if not isinstance(teacher, TransformerTeacher):
             raise UsageError(
@@ -71,9 +71,7 @@ class PromptedTeacher(nn.Module):
         self.teacher = teacher.requires_grad_(False).eval()
         self.count = prompts
         self.every = every
-        self.interval = interval
-        # Batches taught so far, in the state so that a resumed run keeps the rhythm.
-        self.batches = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        self.learns = True
         # timm's own types say Tensor | Module for every attribute.
         body: Any = teacher.body
         if prompts == 0:
@@ -95,22 +93,15 @@ class PromptedTeacher(nn.Module):
     def forward(self, x: torch.Tensor) -> PromptedViews:
         """Images [b, 3, H, W], normalised as the teacher expects. Without prompts exactly the plain teacher.
 
-        Where gradients are on, the outputs carry them in every `interval`-th batch only.
+        While `learns` is false the outputs carry no gradients.
         """
         if self.count == 0:
             tokens = self.teacher.forward_features(x)
             return PromptedViews(tokens, None, self.teacher.forward_head(tokens))
         walk = self._walk_swin if self.teacher.kind == "swin" else self._walk_vit
-        with torch.set_grad_enabled(self._learns()):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns):
             tokens, prompts = walk(x)
             return PromptedViews(tokens, prompts, self.teacher.forward_head(tokens))
-
-    def _learns(self) -> bool:
-        """Whether the prompts get gradients from this batch; counts the batches of training."""
-        if not torch.is_grad_enabled() or self.interval == 1:
-            return torch.is_grad_enabled()
-        self.batches += 1
-        return int(self.batches) % self.interval == 1
 
     def _walk_swin(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         body: Any = self.teacher.body

@@ -119,6 +119,11 @@ class Task(nn.Module):
             self.teacher_head.eval()
         return self
 
+    def begin_step(self, step: int) -> None:
+        """Told before optimiser step number `step` (from 0): prompts learn in every so many (`apt.interval`)."""
+        if self.apt is not None and isinstance(self.teacher, PromptedTeacher):
+            self.teacher.learns = step % self.apt.interval == 0
+
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> TaskOutput:
         """uint8 RGB images [b, 3, h, w] and labels int64 [b] -> loss, parts, embeddings."""
         x = self.student_input.normalise(images)

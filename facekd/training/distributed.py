@@ -74,7 +74,9 @@ def wrap(task: nn.Module, head: MarginHead | None) -> nn.Module:
     ]
     sharded = [name for name, one in task.named_parameters() if head is not None and one is head.centres]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, [*frozen, *sharded])
-    return DistributedDataParallel(task)
+    # Prompts that do not learn in every step get no gradient in the others.
+    seldom = getattr(getattr(task, "apt", None), "interval", 1) > 1
+    return DistributedDataParallel(task, find_unused_parameters=seldom)
 
 
 def without_sync(model: nn.Module) -> AbstractContextManager[None]:

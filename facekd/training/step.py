@@ -88,6 +88,8 @@ class Stepper:
         Raises:
             Diverged: the loss or gradient is not finite; nothing has changed then.
         """
+        if (begin_step := getattr(self.task, "begin_step", None)) is not None:
+            begin_step(step)
         rates = self.optimisers.set_rates(step)
         buffers = _Buffers(self.task)
         self.optimisers.zero_grad()

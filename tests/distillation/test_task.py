@@ -12,6 +12,10 @@ from facekd.distillation.build import build_task
 from facekd.distillation.teacher import OnnxTeacher
 from facekd.errors import FacekdError, UsageError
 from facekd.heads import create_head
+from facekd.training.feed import Window
+from facekd.training.optimisation import Optimisers, Schedule
+from facekd.training.precision import Precision
+from facekd.training.step import Stepper
 
 ONE_BLOCK: dict[str, Any] = {"embed_dim": 16, "depths": [1], "num_heads": [1]}
 URFM: dict[str, Any] = {"local_centres": 4, "width": 16, "heads": 2}
@@ -40,6 +44,21 @@ def test_only_student_head_prompts_and_urfm_learn(tiny: Any, teacher: Path) -> N
     assert names and all(name.startswith("teacher.prompts.") for name in names)
     listed = {id(p) for group in task.parameter_groups() for p in group.parameters}
     assert listed == {id(p) for p in task.parameters() if p.requires_grad}
+
+
+def test_prompts_learn_in_every_so_many_steps_and_the_rest_in_each(tiny: Any, teacher: Path) -> None:
+    recipe = tiny.recipe(teacher, *FULL[:2], {"apt": {"prompts": 3, "interval": 2}})
+    task = build_task(recipe, tiny.source)
+    optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=9), clip_norm=None)
+    stepper = Stepper(task, optimisers, Precision(name="fp32", channels_last=False, device=torch.device("cpu")), None)
+    images, labels = tiny.batch()
+    window = Window([{"images": images, "labels": labels, "keys": []}], 0, 1)
+    moved = []
+    for step in range(4):
+        before = {name: p.detach().clone() for name, p in task.named_parameters()}
+        stepper.step(window, step)
+        moved.append({name.split(".")[0] for name, p in task.named_parameters() if not torch.equal(p, before[name])})
+    assert moved == [{"student", "head", "terms", "teacher"}, {"student", "head", "terms"}] * 2
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(tiny: Any, teacher: Path) -> None:
