@@ -1,6 +1,7 @@
 """Source -> batches. A sample depends only on (seed, epoch, index), so that training resumes mid-epoch bit for bit."""
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -209,7 +210,7 @@ def make_loader(
         rank: this one.
         pin_memory: for copies to CUDA that overlap.
         groups: an order that keeps images of one identity together; `batch_size` is a multiple of their size.
-        context: how workers start, "fork", "spawn" or "forkserver"; by default fork on Linux, spawn elsewhere.
+        context: how workers start, "fork" or "spawn"; by default fork on Linux, spawn elsewhere.
     """
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}")
@@ -246,13 +247,21 @@ def make_loader(
 
 def _context(name: str | None) -> BaseContext:
     name = name or ("fork" if sys.platform.startswith("linux") else "spawn")
-    if name not in multiprocessing.get_all_start_methods():
-        raise UsageError(f"unknown worker context {name!r}: one of {multiprocessing.get_all_start_methods()}")
+    # Not forkserver: its workers are not this process's children, and _start_worker could not tell who is an orphan.
+    valid = [method for method in multiprocessing.get_all_start_methods() if method != "forkserver"]
+    if name not in valid:
+        raise UsageError(f"unknown worker context {name!r}: one of {valid}")
     return multiprocessing.get_context(name)
 
 
 def _start_worker(worker: int) -> None:
-    """One process, one core: OpenCV's own threads would fight the training step, and hang after a fork."""
+    """One process, one core: OpenCV's own threads would fight the training step, and hang after a fork.
+
+    torch lets a worker end with its parent from here on; one whose parent was killed before would wait for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the loop's to handle: it still needs the workers

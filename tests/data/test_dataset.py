@@ -2,7 +2,9 @@
 
 import gc
 import multiprocessing
+import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from facekd.data.augmentation import AugmentationConfig
-from facekd.data.dataset import Broken, EpochSampler, FaceDataset, collate, make_loader
+from facekd.data.dataset import Broken, EpochSampler, FaceDataset, _start_worker, collate, make_loader
 from facekd.data.decoding import encode_png
 from facekd.data.records import RecordWriter
 from facekd.data.source import UnreadableImage, open_source
@@ -72,6 +74,28 @@ def test_workers_change_nothing(method: str) -> None:
     # A source of the package: a spawned worker cannot import this file.
     source = open_source("synthetic:identities=2,images=6,seed=0")
     assert same(batches(source=source), batches(source=source, workers=2, context=method))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a spawned process cannot import this file")
+def test_a_worker_whose_parent_was_killed_before_it_began_ends() -> None:
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        multiprocessing.get_context("fork").Process(target=_begin_as_an_orphan, args=(writing,)).start()
+        os._exit(0)
+    os.waitpid(parent, 0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        assert file.read() == b"left alone. "  # the end of the file: nobody holds the other end any more
+
+
+def _begin_as_an_orphan(writing: int) -> None:
+    parent = multiprocessing.parent_process()
+    while parent is not None and os.getppid() == parent.pid:
+        time.sleep(0.01)
+    os.write(writing, b"left alone. ")
+    _start_worker(0)
+    os.write(writing, b"alive")
 
 
 def test_resuming_mid_epoch_continues_with_the_same_batches() -> None:
