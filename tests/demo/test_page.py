@@ -34,7 +34,11 @@ async (text) => {
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page of its own, which must break no policy, ask nobody else and raise nothing."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60_000)  # a busy machine must not fail
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(60_000)
     page = context.new_page()
     troubles: list[str] = []
     page.on("console", lambda message: message.type in ("error", "warning") and troubles.append(message.text))
@@ -49,7 +53,7 @@ def ready(page: Any, url: str) -> None:
     from playwright.sync_api import expect
 
     page.goto(url)
-    expect(page.locator("#picture")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#picture")).to_be_enabled()
 
 
 def test_camera_enrols_and_recognises(
@@ -60,7 +64,7 @@ def test_camera_enrols_and_recognises(
     ready(page, serve(edgeface))
     page.click("#camera")
     face = page.locator("#faces li")
-    expect(face).to_have_count(1, timeout=30_000)
+    expect(face).to_have_count(1)
     expect(face).to_contain_text("nobody is enrolled")
 
     page.fill("#name", "Ada <b>")
@@ -70,7 +74,7 @@ def test_camera_enrols_and_recognises(
     expect(page.locator("#people li")).to_have_count(0)
     page.click("#enrol_camera")
     page.click("text=The person agrees")
-    expect(page.locator("#status")).to_have_text("Ada <b> is enrolled.", timeout=30_000)
+    expect(page.locator("#status")).to_have_text("Ada <b> is enrolled.")
     expect(page.locator("#people li")).to_contain_text("3 samples")
     expect(face.locator(".name span")).to_have_text("Ada <b>")
     expect(page.locator("#times dd", has_text="–")).to_have_count(0)
@@ -209,5 +213,5 @@ def test_a_browser_that_computes_something_else_is_refused(
     assert model.golden is not None
     wrong = replace(model.golden, embedding=model.golden.embedding[::-1])
     page.goto(serve(replace(model, golden=wrong)))
-    expect(page.locator("#loading")).to_contain_text("This cannot run here: on the golden face", timeout=60_000)
+    expect(page.locator("#loading")).to_contain_text("This cannot run here: on the golden face")
     expect(page.locator("#camera")).to_be_disabled()

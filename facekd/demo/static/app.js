@@ -74,15 +74,19 @@ function threshold() {
 $("camera").addEventListener("click", () => (camera ? stopCamera() : startCamera()));
 
 async function startCamera() {
+  $("camera").disabled = true; // until the browser has asked and was answered
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" } });
     const facing = stream.getVideoTracks()[0].getSettings().facingMode;
     camera = { stream, mirrored: facing !== "environment" };
+    stream.getVideoTracks()[0].addEventListener("ended", stopCamera); // unplugged, or taken back
     video.srcObject = stream;
     await video.play();
   } catch (error) {
     stopCamera();
     return say(`The camera cannot be used: ${error.message}`, true);
+  } finally {
+    $("camera").disabled = false;
   }
   leaveStill();
   $("camera").textContent = "Stop the camera";
@@ -96,7 +100,7 @@ function stopCamera() {
   for (const track of camera?.stream.getTracks() ?? []) track.stop();
   camera = null;
   enrolling = null;
-  shown = [];
+  judge([]);
   $("camera").textContent = "Start the camera";
   $("enrol_camera").disabled = true;
 }
