@@ -1,9 +1,12 @@
 """The Android demo's pure Kotlin part: its test vectors, its JUnit tests, its build tool's own checks."""
 
+import hashlib
 import json
 import subprocess
 import sys
+import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +82,32 @@ def test_native_libraries_are_refused_by_page_and_version(
         library.write_bytes(elf(0x4000) + version)
         with pytest.raises(BuildError, match=r"valid are 1\.26 and 1\.28: 1\.29 and later send telemetry"):
             check_library(library, "lib")
+
+
+def test_only_the_pinned_archive_is_kept(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(demo))
+    from building.cache import fetch_packed
+    from building.errors import BuildError
+    from building.pins import PackedPin
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "x.aar").write_bytes(b"content")
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "x.aar", "package/x.aar")
+    npm = tmp_path / "bin" / "npm"
+    npm.write_text(f'#!/bin/sh\ncp "{tmp_path}/x.tgz" "$4/x-1.tgz"\n', encoding="utf-8")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(npm.parent), prepend=":")
+    right = PackedPin("x@1", "package/x.aar", "x-1.aar", hashlib.sha256(b"content").hexdigest())
+    with pytest.raises(BuildError, match="is not the pinned file: not kept"):
+        fetch_packed(replace(right, sha256="0" * 64), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert fetch_packed(right, tmp_path / "cache").read_bytes() == b"content"
+    npm.unlink()
+    monkeypatch.setenv("PATH", str(npm.parent))
+    assert fetch_packed(right, tmp_path / "cache").name == "x-1.aar"  # it is there already
+    with pytest.raises(BuildError, match="npm is not on the PATH"):
+        fetch_packed(replace(right, file_name="y.aar"), tmp_path / "cache")
 
 
 def elf(alignment: int) -> bytes:
