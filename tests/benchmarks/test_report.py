@@ -115,6 +115,7 @@ def test_the_page_in_a_browser(tmp_path: Path, make_record: Make) -> None:
     assert order == [f"net {i}" for i in sorted(range(4), key=lambda i: -times[i])]
     assert 'aria-sort="descending"' in shown
     assert shown.count('class="point"') == 4
+    assert shown.count('class="name"') == 1  # all have one accuracy: the fastest alone is on the front
     assert shown.count('class="quantiles"') == 4
     assert shown.count('class="operator"') == 4
     assert shown.count('class="series"') == 4
