@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from facekd.errors import FacekdError, UsageError
 
@@ -138,6 +138,13 @@ class Latency(_Strict):
     cpu_share: float | None
     clock_overhead_ms: float
     quantiles_ms: list[float]
+
+    @field_validator("quantiles_ms")
+    @classmethod
+    def _all_or_none(cls, quantiles: list[float]) -> list[float]:
+        if len(quantiles) not in (0, 101):
+            raise ValueError(f"has {len(quantiles)} values: 101 are needed, 0 to 100 %, or none")
+        return quantiles
 
 
 class Start(_Strict):
@@ -294,14 +301,15 @@ def json_schema() -> dict[str, Any]:
 
 
 def _read(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8") as file:
+    # A byte that is no text becomes a sign that no JSON and no name holds, so that its line is named.
+    with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 data = json.loads(line)
                 version = data["schema_version"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise FacekdError(
                     f"{path}, line {number} is not a benchmark record ({error!r}): remove the line"
                 ) from None

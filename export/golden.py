@@ -56,7 +56,7 @@ def read_golden(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarra
     try:
         record = json.loads((folder / manifest.golden.embedding).read_text(encoding="utf-8"))
         vectors = [np.array(record[key], np.float32) for key in ("embedding", "bundle_embedding")]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FacekdError(f"{folder / manifest.golden.embedding} is damaged ({error}): export again") from error
     return np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1)), vectors[0], vectors[1]
 

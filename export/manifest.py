@@ -216,7 +216,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise UsageError(f"{folder} is not an exported artefact: no {MANIFEST_FILE}; make one with facekd export")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise FacekdError(f"{path} is not JSON ({error}); export the bundle again") from error
     found = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(found, int) and found > SCHEMA_VERSION:

@@ -256,7 +256,8 @@ def read_yaml(
         path = known[str(path)]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # RecursionError: a thousand open brackets. ValueError: bytes that are no text, a number of a million digits.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{kind} {path} holds {type(content).__name__}, expected fields such as {fields}")

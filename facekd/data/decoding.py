@@ -4,10 +4,16 @@ Greyscale is repeated over three channels, 16 bits are reduced to 8, CMYK is con
 transparency is composited over black (the border value of aligned faces).
 """
 
+import struct
+
 import cv2
 import numpy as np
 
 from facekd.data.source import UnreadableImage
+
+MAX_PIXELS = 2**26
+"""Larger images are refused before they are decoded: a few kilobytes may state gigabytes. 64 megapixels, facekd's
+choice; a quarter of it with transparency, which takes four times the memory to remove."""
 
 
 def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -29,6 +35,9 @@ def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> 
     if _cut_short(data):
         raise UnreadableImage(key, f"cut short: {len(data)} bytes without an end-of-image mark")
     transparent = _has_alpha(data)
+    width, height = _stated_size(data)
+    if width * height > MAX_PIXELS // (4 if transparent else 1):
+        raise UnreadableImage(key, f"{width}x{height} pixels: larger than any photograph that is read here")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -66,6 +75,32 @@ def encode_png(image: np.ndarray) -> bytes:
     if not done:
         raise ValueError(f"cannot encode an image of shape {image.shape} as PNG")
     return data.tobytes()
+
+
+def _stated_size(data: bytes) -> tuple[int, int]:
+    """(width, height) as the file's header states it, (0, 0) where it does not."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+        return struct.unpack(">II", data[16:24])
+    if data.startswith(b"BM") and len(data) >= 26:
+        width, height = struct.unpack("<ii", data[18:26])
+        return abs(width), abs(height)
+    if data.startswith(b"RIFF") and len(data) >= 30:
+        if data[8:16] == b"WEBPVP8X":
+            return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+        if data[8:16] == b"WEBPVP8L":
+            both = int.from_bytes(data[21:25], "little")
+            return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
+        if data[8:16] == b"WEBPVP8 ":
+            width, height = struct.unpack("<HH", data[26:30])
+            return width & 0x3FFF, height & 0x3FFF
+    at = 2
+    while data.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return 0, 0
 
 
 def _cut_short(data: bytes) -> bool:

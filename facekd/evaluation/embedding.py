@@ -20,7 +20,6 @@ from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.verification import FARS, VerificationResult, verify_pairs
 from facekd.input_spec import InputSpec
 
-
 _CPU_PIECE = 16  # images
 
 

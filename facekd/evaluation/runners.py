@@ -245,7 +245,7 @@ def open_artefact(folder: Path, *, threads: int | None = None) -> FileRunner:
         layout: Layout = stated["layout"].upper()
         takes_pixels = {"in": True, "out": False}[stated["preprocess"]]
         hashes: dict[str, str] = manifest["files"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FacekdError(
             f"{manifest_file} is not an artefact's manifest ({_one_line(error)}); export the bundle again"
         ) from error

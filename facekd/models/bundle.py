@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from facekd.data.writing import replace_folder, sync
 from facekd.errors import FacekdError, UsageError
@@ -140,7 +141,7 @@ def load_bundle(path: str | Path) -> Bundle:
     card = read_card(path)
     state = _read_weights(path / WEIGHTS_FILE, card.sha256)
     _check_trusted(card.architecture.name, path)
-    model = create_model(card.architecture.name, **card.architecture.arguments)
+    model = _build(card, state, path)
     load_strictly(model, state, source=path / WEIGHTS_FILE)
     if getattr(model, "embedding_width", None) != card.embedding_width:
         raise FacekdError(
@@ -239,6 +240,34 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Detached, contiguous copies on the CPU: safetensors refuses tensors that share memory."""
     return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+
+
+def _build(card: Card, state: dict[str, torch.Tensor], path: Path) -> nn.Module:
+    """The card's architecture with fresh weights; given up as soon as it is much larger than the weights.
+
+    A card may come from anywhere, and a width of 10^9 in it would fill the memory before the shapes are compared.
+    """
+    budget = 8 * sum(value.numel() for value in state.values()) + 2**22  # models make and replace some on their way
+    count = 64 * len(state) + 4096
+
+    def weigh(module: nn.Module, name: str, value: torch.Tensor | None) -> None:
+        nonlocal budget, count
+        del module, name
+        budget -= 0 if value is None else value.numel()
+        count -= 1
+        if min(budget, count) < 0:
+            raise FacekdError(f"{path}: its card describes a model far larger than its weights; restore the bundle")
+
+    # torch.empty touches no memory: a parameter is weighed before it is filled.
+    hook = register_module_parameter_registration_hook(weigh)
+    try:
+        return create_model(card.architecture.name, **card.architecture.arguments)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise FacekdError(
+            f"{path}: its card's arguments do not build {card.architecture.name} ({' '.join(str(error).split())[:200]})"
+        ) from error
+    finally:
+        hook.remove()
 
 
 def _check_trusted(architecture: str, path: Path) -> None:

@@ -163,7 +163,7 @@ def read_card(path: str | Path) -> Card:
         )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no text, no JSON, a number of a million digits, a thousand brackets
         raise FacekdError(f"{file} is not valid JSON ({error}); restore the bundle from its source") from error
     schema = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(schema, int) and schema > SCHEMA_VERSION:

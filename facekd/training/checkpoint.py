@@ -114,6 +114,8 @@ class CheckpointStore:
             return torch.load(file.path, map_location="cpu", weights_only=True, mmap=mapped)
         except pickle.UnpicklingError as error:
             raise FacekdError(f"checkpoint {file.path} cannot be read safely: it holds more than tensors") from error
+        except (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise FacekdError(f"checkpoint {file.path} is not one of facekd's: it cannot be unpacked") from error
         except OSError as error:
             raise FacekdError(f"checkpoint {file.path} cannot be read: {error.strerror or error}") from error
 
