@@ -28,9 +28,9 @@ def _inspect_onnx(path: Path) -> tuple[int | None, str | None]:
 
     try:
         model = onnx.load(path)
-        for dimension in model.graph.input[0].type.tensor_type.shape.dim[:1]:
-            dimension.dim_value = 1
-        inferred = onnx.shape_inference.infer_shapes(model).graph
+        _set_batch_to_one(model.graph)
+        # With data propagation, for graphs that compute a reshape's target from the input's own shape.
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # protobuf and onnx raise classes of their own
         raise FacekdError(f"{path} is not a readable ONNX model: {str(error).splitlines()[0][:200]}") from error
     shapes = {
@@ -50,11 +50,20 @@ def _inspect_onnx(path: Path) -> tuple[int | None, str | None]:
         else:
             continue
         output = shapes.get(node.output[0])
-        # A free dimension besides the batch, or an operator ONNX cannot infer: no count rather than a wrong one.
-        if not output or not per_output or 0 in output[1:]:
+        # A dimension that stayed free, or an operator ONNX cannot infer: no count rather than a wrong one.
+        if not output or not per_output or 0 in output:
             return None, _onnx_precision(model)
         macs += math.prod(output) * per_output
     return macs, _onnx_precision(model)
+
+
+def _set_batch_to_one(graph: Any) -> None:
+    """Wherever the name of the input's first dimension stands: what a file states, inference does not overwrite."""
+    for first in graph.input[0].type.tensor_type.shape.dim[:1]:
+        name = first.dim_param
+        stated = [dim for value in [*graph.value_info, *graph.output] for dim in value.type.tensor_type.shape.dim]
+        for dim in [first, *(dim for dim in stated if name and dim.dim_param == name)]:
+            dim.dim_value = 1
 
 
 def _onnx_precision(model: Any) -> str:

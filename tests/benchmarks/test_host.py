@@ -116,6 +116,37 @@ def test_macs_by_hand(onnx_face_model: Path, tmp_path: Path) -> None:
         inspect_file(tmp_path / "bad.onnx")
 
 
+@pytest.mark.parametrize(("height", "macs"), [(16, 12 * 5 * 64), ("height", None)])
+def test_macs_where_the_batch_goes_through_a_reshape(tmp_path: Path, height: int | str, macs: int | None) -> None:
+    """Its target is computed from the input's own shape, as torch exports x.reshape(x.shape[0], 12, -1)."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    generator = np.random.default_rng(0)
+    constants = {
+        "start": np.array([0]),
+        "end": np.array([1]),
+        "rest": np.array([12, -1]),
+        "w": generator.standard_normal((64, 5)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Shape", ["image"], ["shape"]),
+        helper.make_node("Slice", ["shape", "start", "end"], ["batch_size"]),
+        helper.make_node("Concat", ["batch_size", "rest"], ["target"], axis=0),
+        helper.make_node("Reshape", ["image", "target"], ["x"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "reshaped",
+        [value("image", TensorProto.FLOAT, ["batch", 3, height, 16])],
+        [value("y", TensorProto.FLOAT, ["batch", 12, 5])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    assert inspect_file(tmp_path / "m.onnx") == (macs, "fp32")
+
+
 @pytest.mark.parametrize(
     ("program", "message"),
     [
