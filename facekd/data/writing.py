@@ -1,8 +1,10 @@
 """Files and folders that appear under their name only when they are whole."""
 
 import contextlib
+import ctypes
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -61,9 +63,16 @@ def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def replace_folder(folder: Path, path: Path) -> None:
-    """Renames `folder` to `path`; a full folder there steps aside first, and returns if the rename fails."""
+    """Renames `folder` to `path`, and removes what was there.
+
+    Linux exchanges the two in one step, so that `path` is there at every moment. Elsewhere the old one steps aside
+    first, and returns if the rename fails; who is killed between the two finds it beside, under `folder`'s name + .old.
+    """
     if not path.exists() or not any(path.iterdir()):
         folder.replace(path)
+        return
+    if _exchange(folder, path):
+        shutil.rmtree(folder, ignore_errors=True)
         return
     old = folder.with_name(folder.name + ".old")
     path.replace(old)
@@ -73,6 +82,15 @@ def replace_folder(folder: Path, path: Path) -> None:
         old.replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether renameat2(2) swapped two names; not every system and file system can."""
+    if sys.platform != "linux":
+        return False
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def sync(path: Path) -> None:
