@@ -4,6 +4,7 @@ Greyscale is repeated over three channels, 16 bits are reduced to 8, CMYK is con
 transparency is composited over black (the border value of aligned faces).
 """
 
+import re
 import struct
 
 import cv2
@@ -14,6 +15,8 @@ from facekd.data.source import UnreadableImage
 MAX_PIXELS = 2**26
 """Larger images are refused before they are decoded: a few kilobytes may state gigabytes. 64 megapixels, facekd's
 choice; a quarter of it with transparency, which takes four times the memory to remove."""
+
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])")
 
 
 def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -28,14 +31,17 @@ def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> 
         uint8 RGB [h, w, 3].
 
     Raises:
-        UnreadableImage: empty, not an image, cut short, or of another size.
+        UnreadableImage: empty, not an image of these kinds, cut short, larger than MAX_PIXELS, or of another size.
     """
     if not data:
         raise UnreadableImage(key, "0 bytes")
     if _cut_short(data):
         raise UnreadableImage(key, f"cut short: {len(data)} bytes without an end-of-image mark")
     transparent = _has_alpha(data)
-    width, height = _stated_size(data)
+    stated = _stated_size(data)
+    if stated is None:  # OpenCV would read a dozen other formats, some of which hide gigabytes in few bytes
+        raise UnreadableImage(key, f"not an image in JPEG, PNG, BMP or WebP ({len(data)} bytes, starts {data[:4]!r})")
+    width, height = stated
     if width * height > MAX_PIXELS // (4 if transparent else 1):
         raise UnreadableImage(key, f"{width}x{height} pixels: larger than any photograph that is read here")
     try:
@@ -77,30 +83,41 @@ def encode_png(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def _stated_size(data: bytes) -> tuple[int, int]:
-    """(width, height) as the file's header states it, (0, 0) where it does not."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+def _stated_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) as the file's header states it; None where it is no JPEG, PNG, BMP or WebP."""
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_size(data)
+    if len(data) < 30:
+        return None
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return struct.unpack(">II", data[16:24])
-    if data.startswith(b"BM") and len(data) >= 26:
+    if data.startswith(b"BM"):
+        if data[14:18] == b"\x0c\0\0\0":  # the header of OS/2
+            return struct.unpack("<HH", data[18:22])
         width, height = struct.unpack("<ii", data[18:26])
-        return abs(width), abs(height)
-    if data.startswith(b"RIFF") and len(data) >= 30:
-        if data[8:16] == b"WEBPVP8X":
+        return abs(width), abs(height)  # a height below 0 stands for rows from the top
+    match data[:4] + data[8:16]:
+        case b"RIFFWEBPVP8X":
             return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-        if data[8:16] == b"WEBPVP8L":
+        case b"RIFFWEBPVP8L":
             both = int.from_bytes(data[21:25], "little")
             return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
-        if data[8:16] == b"WEBPVP8 ":
+        case b"RIFFWEBPVP8 ":
             width, height = struct.unpack("<HH", data[26:30])
             return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """From the first start of frame; what stands between two segments is skipped, as decoders do."""
     at = 2
-    while data.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
-        kind = data[at + 1]
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return width, height
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0, 0
+    while marker := _JPEG_MARKER.search(data, at):
+        at, kind = marker.end(), marker[1][0]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return (int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 3 : at + 5], "big"))
+        if kind != 0x01 and not 0xD0 <= kind <= 0xD9:  # the markers that no length follows
+            at += int.from_bytes(data[at : at + 2], "big")
+    return None
 
 
 def _cut_short(data: bytes) -> bool:

@@ -1,11 +1,15 @@
 """Every kind of image file: converted right (against Pillow where it is there) or refused with one line."""
 
 import io
+import struct
+import zlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
 
+from facekd.data import decoding
 from facekd.data.decoding import decode_image, encode_jpeg, encode_png
 from facekd.data.source import UnreadableImage
 
@@ -90,13 +94,15 @@ def _with_thumbnail() -> bytes:
     ("data", "reason"),
     [
         (b"", "0 bytes"),
-        (b"not an image at all", "not an image"),
+        (b"not an image at all", "not an image in JPEG"),
         (encode_jpeg(smooth())[:-300], "cut short"),
         (_with_thumbnail(), "cut short"),
         (encode_png(smooth())[:-40], "cut short"),
         (saved(Image.fromarray(smooth()), "BMP")[:-40], "cut short"),
         (saved(Image.fromarray(smooth()), "WEBP")[:-40], "cut short"),
-        (b"\xff\xd8\xff\xd9", "decoded|cut short"),
+        (b"\xff\xd8\xff\xd9", "not an image in JPEG"),
+        (b"\xff\xd8" + b"\xff" * 10_000 + b"\xff\xd9", "not an image in JPEG"),
+        (saved(Image.fromarray(smooth()), "TIFF"), "not an image in JPEG, PNG, BMP or WebP"),
         (encode_png(smooth(111)), "111x111 pixels, not 112x112: not aligned, run `facekd data align`"),
     ],
 )
@@ -104,3 +110,56 @@ def test_the_rest_is_refused_in_one_line(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableImage, match=reason) as caught:
         decode_image(data, "who/1.jpg", (112, 112))
     assert str(caught.value).startswith("image who/1.jpg: ") and "\n" not in str(caught.value)
+
+
+def put(data: bytes, at: int, claim: bytes) -> bytes:
+    return data[:at] + claim + data[at + len(claim) :]
+
+
+def put_in_png(data: bytes, claim: bytes) -> bytes:
+    """Behind the length, the name and the sides of the first chunk stands its checksum."""
+    data = put(data, 16, claim)
+    return put(data, 29, struct.pack(">I", zlib.crc32(data[12:29])))
+
+
+def put_in_frame(data: bytes, marker: bytes, before: bytes = b"") -> bytes:
+    """A JPEG whose start of frame claims 60,000 x 40,000, with `before` in front of its marker."""
+    at = data.index(marker)
+    return data[:at] + before + put(data[at:], 5, struct.pack(">HH", 40_000, 60_000))
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "forge", "says"),
+    [
+        ("PNG", {}, lambda d: put_in_png(d, struct.pack(">II", 30_000, 20_000)), "30000x20000"),
+        ("BMP", {}, lambda d: put(d, 18, struct.pack("<ii", 30_000, 20_000)), "30000x20000"),
+        ("BMP", {}, lambda d: put(d, 18, struct.pack("<ii", 30_000, -20_000)), "30000x20000"),
+        ("WEBP", {}, lambda d: put(d, 26, struct.pack("<HH", 16383, 16382)), "16383x16382"),
+        ("WEBP", {"lossless": True}, lambda d: put(d, 21, struct.pack("<I", 16382 << 14 | 16381)), "16382x16383"),
+        ("WEBP", {"exif": b"Exif\0\0none"}, lambda d: put(d, 24, b"\xff\x3f\0\xff\x1f\0"), "16384x8192"),
+        ("JPEG", {}, lambda d: put_in_frame(d, b"\xff\xc0"), "60000x40000"),
+        ("JPEG", {"progressive": True}, lambda d: put_in_frame(d, b"\xff\xc2"), "60000x40000"),
+        ("JPEG", {}, lambda d: put_in_frame(d, b"\xff\xc0", b"\xff\xff"), "60000x40000"),
+        ("JPEG", {}, lambda d: put_in_frame(d, b"\xff\xc0", b"stray"), "60000x40000"),
+    ],
+)
+def test_a_header_that_claims_gigabytes_is_refused_before_decoding(
+    form: str, options: dict[str, object], forge: Callable[[bytes], bytes], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = forge(saved(Image.fromarray(smooth()), form, **options))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    if form != "WEBP":  # which Pillow looks into further than the header
+        assert Image.open(io.BytesIO(data)).size == tuple(map(int, says.split("x")))
+    monkeypatch.setattr(cv2, "imdecode", lambda *arguments: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImage, match=f"{says} pixels: larger than"):
+        decode_image(data, "a")
+
+
+def test_the_limit_itself_is_read_and_transparency_takes_a_quarter_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opaque, clear = encode_png(smooth()), saved(Image.fromarray(smooth()).convert("RGBA"), "PNG")
+    for data, limit in ((opaque, 112 * 112), (clear, 4 * 112 * 112)):
+        monkeypatch.setattr(decoding, "MAX_PIXELS", limit)
+        assert decode_image(data, "a").shape == (112, 112, 3)
+        monkeypatch.setattr(decoding, "MAX_PIXELS", limit - 4)
+        with pytest.raises(UnreadableImage, match="larger than"):
+            decode_image(data, "a")
