@@ -48,12 +48,28 @@ def _register() -> None:
         export,
         info,
         models,
+        plan,
         quickstart,
         train,
         verify,
     )
 
-    verbs = (quickstart, data, train, distill, compare, evaluate, embed, verify, models, info, export, demo, benchmark)
+    verbs = (
+        quickstart,
+        data,
+        train,
+        distill,
+        plan,
+        compare,
+        evaluate,
+        embed,
+        verify,
+        models,
+        info,
+        export,
+        demo,
+        benchmark,
+    )
     for module in verbs:
         module.register(app)
 

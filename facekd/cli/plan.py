@@ -1,0 +1,72 @@
+"""`facekd plan`: what a training on many devices needs, before it is started."""
+
+from typing import Annotated
+
+import typer
+
+from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.train import RecipeArgument, SetOption
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to `app`."""
+    app.command("plan")(plan)
+
+
+def plan(
+    recipe: RecipeArgument,
+    gpus: Annotated[int, typer.Option("--gpus", help="Devices, one process each.")],
+    identities: Annotated[int, typer.Option("--identities", help="Identities of the training data.")],
+    images: Annotated[int, typer.Option("--images", help="Images of the training data.")],
+    gpu_memory: Annotated[
+        str, typer.Option("--gpu-memory", help="Memory sizes in GB to find sample rates for.")
+    ] = "24,40,80,141",
+    images_per_second: Annotated[
+        float | None,
+        typer.Option("--images-per-second", help="What one device does with its share of batch and centres.", min=0),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure that on this machine's device instead.")] = False,
+    overrides: SetOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Say what memory, communication and sample rate a training on many devices needs."""
+    from facekd.errors import UsageError
+    from facekd.planning.measured import measure_pace
+    from facekd.planning.plan import plan as make_plan
+    from facekd.recipe import load_recipe
+
+    try:
+        sizes = [int(word) for word in gpu_memory.split(",")]
+    except ValueError:
+        raise UsageError(f"--gpu-memory {gpu_memory!r}: give whole GB with commas, such as 24,80") from None
+    if measure and images_per_second is not None:
+        raise UsageError("--measure and --images-per-second contradict each other: give one")
+    loaded = load_recipe(recipe, overrides or [])
+    if measure:
+        images_per_second = measure_pace(loaded, gpus=gpus, identities=identities)
+    made = make_plan(
+        loaded,
+        gpus=gpus,
+        identities=identities,
+        images=images,
+        gpu_memory=sizes,
+        images_per_second=images_per_second,
+    )
+    if json_output:
+        print_json({**vars(made), "memory": vars(made.memory)})
+        return
+    memory = {name.replace("_", " "): f"{value / 1e9:.2f} GB" for name, value in vars(made.memory).items()}
+    sent = {f"sent a step: {name}": f"{value / 1e6:.1f} MB" for name, value in made.communication.items()}
+    rates = {f"sample rate for {gb} GB": rate or "none fits" for gb, rate in made.sample_rates.items()}
+    rows = [
+        *memory.items(),
+        *((name.replace("_", " "), value) for name, value in sent.items()),
+        *((name, value if isinstance(value, str) else f"{value:g}") for name, value in rates.items()),
+    ]
+    title = f"{loaded.name} on {gpus} x {made.batch} images, {made.precision}, {identities} identities, {images} images"
+    caption = f"total: at the fullest moment of a step. {made.steps_per_epoch} steps an epoch."
+    if made.images_per_second is not None:
+        hours = images / made.images_per_second / 3600
+        caption += f"\nAll devices: {made.images_per_second:.0f} images/s, {hours:.1f} h an epoch, at most: "
+        caption += f"if nothing waits for a link; each device sends {(made.link_bytes_per_second or 0) / 1e6:.0f} MB/s."
+    print_table(title, ("of one device", ""), rows, caption)

@@ -1,0 +1,1 @@
+"""What a training on many devices needs, before it is started."""

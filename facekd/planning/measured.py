@@ -1,0 +1,152 @@
+"""What a plan measures of a recipe's task: what is trained, what a forward keeps, how fast a device is."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from facekd.data.synthetic import SyntheticSource
+from facekd.distillation.build import build_task
+from facekd.distillation.task import Task
+from facekd.errors import UsageError
+from facekd.heads.partial_fc import identity_loss
+from facekd.recipe import Recipe
+from facekd.training.precision import Name, Precision, choose_device, fastest, fastest_training
+from facekd.training.reproducibility import preserved_random_state
+
+OPTIMISER_SLOTS = {"sgd": 1, "adamw": 2}
+"""Numbers that an optimiser keeps for each that it trains."""
+
+_TIMED_CENTRES = 16_384
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is measured of a recipe's task, identities aside.
+
+    Attributes:
+        trained: parameters that are trained, without centres.
+        frozen_bytes: bytes of frozen parameters and of buffers.
+        momenta: floats of optimiser state.
+        averaged: floats of the moving average.
+        fixed_bytes, bytes_per_image: of activations, a line through two batches.
+        embedding_width: e of the centres; 0 without a head.
+        trained_centres: whether the centres learn.
+    """
+
+    trained: int
+    frozen_bytes: int
+    momenta: int
+    averaged: int
+    fixed_bytes: int
+    bytes_per_image: int
+    embedding_width: int
+    trained_centres: bool
+
+
+def measure_network(recipe: Recipe) -> Network:
+    """Builds the recipe's task on two drawn identities and records what the forward of two small batches keeps."""
+    with preserved_random_state():
+        task = _task(recipe, identities=2)
+        groups = task.parameter_groups()
+        head = list(task.head.parameters()) if task.head is not None else []
+        of_head = {id(one) for one in head}
+        trained = [
+            (one, OPTIMISER_SLOTS[group.optimiser])
+            for group in groups
+            for one in group.parameters
+            if id(one) not in of_head
+        ]
+        learning = {id(one) for one, _ in trained}
+        others = [one for one in [*task.parameters(), *task.buffers()] if id(one) not in learning | of_head]
+        small, large = (_saved_bytes(recipe, task, batch) for batch in (4, 8))
+    per_image = (large - small) // 4
+    averaged = sum(one.numel() for one in task.student.parameters()) if recipe.training.ema is not None else 0
+    return Network(
+        trained=sum(one.numel() for one, _ in trained),
+        frozen_bytes=sum(one.numel() * one.element_size() for one in others),
+        momenta=sum(one.numel() * slots for one, slots in trained),
+        averaged=averaged,
+        fixed_bytes=max(0, small - 4 * per_image),
+        bytes_per_image=per_image,
+        embedding_width=task.head.embedding_width if task.head is not None else 0,
+        trained_centres=task.head is not None and task.head.centres.requires_grad,
+    )
+
+
+def measure_pace(recipe: Recipe, *, gpus: int, identities: int) -> float:
+    """Images/s of one of `gpus` devices by this machine's: forward and backward, without the optimiser's step.
+
+    The network is timed on the device's own images; the head on those of all, against at most _TIMED_CENTRES centres,
+    and its time scaled to the device's share.
+    """
+    batch = batch_of_device(recipe, gpus)
+    device = choose_device(recipe.training.device)
+    layout = recipe.training.channels_last
+    precision = replace(
+        planned_precision(recipe, cuda=device.type == "cuda"),
+        device=device,
+        channels_last=device.type == "cuda" if layout == "auto" else layout,
+    )
+    rows = -(-identities // gpus)
+    timed = max(2, min(rows, _TIMED_CENTRES))
+    with preserved_random_state():
+        task = _task(recipe, identities=2)
+        seconds = fastest_training([precision], task, *_batch(task, batch))[0].seconds
+        head = _task(recipe, identities=timed).head
+        if head is not None:
+            embeddings = torch.randn(batch * gpus, head.embedding_width, device=device, requires_grad=True)
+            labels = torch.randint(0, timed, (batch * gpus,), device=device)
+            (of_head,) = fastest([precision], head, lambda _: identity_loss(head, embeddings, labels).backward())
+            seconds += of_head.seconds * rows / timed
+    return batch / seconds
+
+
+def batch_of_device(recipe: Recipe, gpus: int) -> int:
+    """Images of one device's forward. Raises UsageError where the recipe's batch does not divide."""
+    size = recipe.training.batch_size
+    if gpus < 1 or size % gpus or size // gpus < 2:
+        raise UsageError(
+            f"training.batch_size = {size} is of all {gpus} GPUs and must give each the same, two images or more: "
+            f"--set training.batch_size={128 * max(1, gpus)}, for example"
+        )
+    return size // gpus
+
+
+def _task(recipe: Recipe, *, identities: int) -> Task:
+    source = SyntheticSource(identities=identities, images=2)
+    source.name = "facekd plan's"  # in errors: "of other data than ..."
+    task = build_task(recipe, source)
+    task.train()
+    return task
+
+
+def planned_precision(recipe: Recipe, *, cuda: bool | None = None) -> Precision:
+    """The recipe's format; where it is left open, bf16 on CUDA, float32 on a CPU. To be run on the CPU."""
+    cuda = recipe.training.device != "cpu" if cuda is None else cuda
+    name = recipe.training.precision
+    chosen: Name = ("bf16" if cuda else "fp32") if name == "auto" else name
+    return Precision(name=chosen, channels_last=False, device=torch.device("cpu"))
+
+
+def _batch(task: Task, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    size = task.student_input.size
+    images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
+    return images, torch.arange(batch) % 2
+
+
+def _saved_bytes(recipe: Recipe, task: Task, batch: int) -> int:
+    """Bytes of the storages that a forward keeps for the backward, parameters and buffers aside; on the CPU."""
+    precision = planned_precision(recipe)
+    known = {one.untyped_storage().data_ptr() for one in [*task.parameters(), *task.buffers()]}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage  # holding it keeps its address from being given out again
+        return tensor
+
+    images, labels = _batch(task, batch)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), precision.autocast():
+        task(images, labels)
+    return sum(storage.nbytes() for storage in kept.values())
