@@ -102,6 +102,12 @@ def test_camera_enrols_and_recognises(
     page.click("[aria-label='Delete Ada <b>']")
     expect(page.locator("#nobody")).to_be_visible()
 
+    page.fill("#name", "Cy")
+    page.click("#enrol_camera")  # starts the camera, which the picture had stopped
+    expect(page.locator("#status")).to_have_text("Cy is enrolled.")
+    expect(page.locator("#camera")).to_have_text("Stop the camera")
+    expect(face.locator(".name span")).to_have_text("Cy")
+
 
 def test_a_bad_picture_is_not_enrolled(
     page: Any, serve: Callable[[FaceModel], str], edgeface: FaceModel, person: list[Path], tmp_path: Path
@@ -181,7 +187,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     torch.manual_seed(3)
     model = MobileFaceNet(**arguments)
-    rates = [{"far": far, "threshold_cos": cos, "dataset": "drawn"} for far, cos in ((1e-2, 0.2), (1e-3, 0.4))]
+    rates = [{"far": far, "threshold_cos": cos, "dataset": "drawn"} for far, cos in ((1e-1, 0.2), (1e-2, 0.4))]
     card = describe(
         model, kind="student", name="tiny", architecture="mobilefacenet", arguments=arguments, thresholds=rates
     )
@@ -200,7 +206,7 @@ def test_an_exported_student_passes_its_golden_face(
     words = page.inner_text("#model")
     assert f"{model.name} · fp32 · 16 numbers" in words
     assert float(words.split("self-test cosine ")[1].split()[0]) > 0.9999
-    assert page.locator("#far option").all_text_contents() == ["1 in 100", "1 in 1,000"]
+    assert page.locator("#far option").all_text_contents() == ["1 in 10", "1 in 100"]
     assert "Threshold 0.400, measured on drawn" in page.inner_text("#far_note")
 
 

@@ -30,7 +30,7 @@ try {
   size = started.config.input.size;
   describe(started);
   offerRates(started.config.thresholds);
-  for (const id of ["camera", "picture", "enrol_picture"]) $(id).disabled = false;
+  for (const id of ["camera", "picture", "enrol_camera", "enrol_picture"]) $(id).disabled = false;
   $("loading").textContent = "Start the camera, or look at a picture.";
 } catch (error) {
   $("loading").textContent = `This cannot run here: ${error.message}`;
@@ -43,7 +43,7 @@ function describe({ config, threads, loadMs, cosine }) {
   $("model").textContent = `${config.name} · ${config.precision} · ${config.embedding_width} numbers a face\n${test} · ${plural} · loaded in ${(loadMs / 1000).toFixed(1)} s`;
 }
 
-/** One choice a rate, 1 in 1000 to begin with; where several data sets measured it, the strictest threshold. */
+/** One choice a rate, to begin with 1 in 1000 or the strictest; where several data sets measured one, the strictest. */
 function offerRates(thresholds) {
   const strictest = new Map();
   for (const measured of thresholds) {
@@ -52,7 +52,7 @@ function offerRates(thresholds) {
   for (const { far, threshold_cos: cos, dataset } of [...strictest.values()].sort((a, b) => b.far - a.far)) {
     const option = new Option(`1 in ${Math.round(1 / far).toLocaleString("en")}`, String(cos));
     option.dataset.note = `Threshold ${cos.toFixed(3)}, measured on ${dataset}. Other people than those may differ.`;
-    option.defaultSelected = far === 1e-3;
+    option.selected = far === 1e-3 || !strictest.has(1e-3);
     $("far").add(option);
   }
   $("far_row").hidden = strictest.size === 0;
@@ -90,7 +90,6 @@ async function startCamera() {
   }
   leaveStill();
   $("camera").textContent = "Stop the camera";
-  $("enrol_camera").disabled = false;
   say("");
   requestAnimationFrame(draw);
   watch(camera);
@@ -102,7 +101,6 @@ function stopCamera() {
   enrolling = null;
   judge([]);
   $("camera").textContent = "Start the camera";
-  $("enrol_camera").disabled = true;
 }
 
 /** Every frame is shown; one is analysed whenever the worker is free. */
@@ -227,11 +225,9 @@ $("enrol").addEventListener("submit", async (event) => {
   const name = $("name").value.trim();
   if (name === "") return say("A name is needed.", true);
   if (!(await consent())) return;
-  if (event.submitter?.value === "camera" && camera) {
-    enrolling = { name, samples: [], lastMs: 0 };
-  } else {
-    $("enrol_file").click();
-  }
+  if (event.submitter?.value === "picture") return $("enrol_file").click();
+  if (!camera && !$("camera").disabled) await startCamera();
+  if (camera) enrolling = { name, samples: [], lastMs: 0 };
 });
 
 /** Asked before the first enrolment. */

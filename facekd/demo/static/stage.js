@@ -3,6 +3,7 @@
 const COLOURS = { known: "#53d69b", unknown: "#ffb264", neutral: "#b9c6ff" };
 
 const LEAST_SIDE = 720; // small pictures are drawn larger, so that words on them stay small
+const LEAST_TEXT = 13; // on the screen, in CSS pixels: a telephone shows the picture reduced
 
 /** Draws `source` and its faces; a mirrored picture keeps its words readable. */
 export function drawScene(canvas, source, width, height, faces, isMirrored) {
@@ -15,10 +16,12 @@ export function drawScene(canvas, source, width, height, faces, isMirrored) {
   context.drawImage(source, 0, 0, width, height);
   context.setTransform(scale, 0, 0, scale, 0, 0);
   const line = Math.max(width, height) / 260;
-  for (const face of faces) drawFace(context, face, width, line, isMirrored);
+  const reduced = Math.min(canvas.clientWidth / width, canvas.clientHeight / height) || 1;
+  const textSize = Math.max(line * 7, LEAST_TEXT / reduced);
+  for (const face of faces) drawFace(context, face, width, line, textSize, isMirrored);
 }
 
-function drawFace(context, { box, landmarks, label, state }, width, line, isMirrored) {
+function drawFace(context, { box, landmarks, label, state }, width, line, textSize, isMirrored) {
   const flip = (x) => (isMirrored ? width - x : x);
   const [left, top, across, down] = [isMirrored ? width - box[0] - box[2] : box[0], box[1], box[2], box[3]];
   context.strokeStyle = context.fillStyle = COLOURS[state];
@@ -42,12 +45,11 @@ function drawFace(context, { box, landmarks, label, state }, width, line, isMirr
     context.arc(flip(x), y, line * 0.8, 0, 2 * Math.PI);
     context.fill();
   }
-  if (label) drawLabel(context, label, [left, top, down], width, line);
+  if (label) drawLabel(context, label, [left, top, down], width, textSize);
 }
 
 /** Dark words on the state's colour, above the box or, where there is no room, below it. */
-function drawLabel(context, text, [left, top, down], width, line) {
-  const size = line * 7;
+function drawLabel(context, text, [left, top, down], width, size) {
   context.font = `600 ${size}px system-ui, sans-serif`;
   const across = context.measureText(text).width + size;
   const x = Math.max(0, Math.min(left, width - across));
