@@ -55,7 +55,10 @@ class MilProgram:
         self.input_name = str(description.name)
         self.output_name = str(spec.description.output[0].name)
         self._function = program.functions["main"]
-        unknown = sorted({op.op_type for op in self._operations() if op.op_type not in OPERATORS})
+        self._operations = [op for op in self._function.operations if op.op_type not in _CONSTANTS]
+        # Constants, and what is computed from them alone (weights unpacked from int8 or a table), by name.
+        self._fixed: dict[str, Any] = {}
+        unknown = sorted({op.op_type for op in self._operations if op.op_type not in OPERATORS})
         if unknown:
             raise FacekdError(
                 f"{package}: the MIL interpreter does not know the operation {', '.join(unknown)}, so this program "
@@ -64,7 +67,7 @@ class MilProgram:
 
     def operator_types(self) -> list[str]:
         """The type of every computing operation, in order."""
-        return [op.op_type for op in self._operations()]
+        return [op.op_type for op in self._operations]
 
     def trace(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Every operation's result for the input `x`, by name, in order; the last is the output.
@@ -78,14 +81,12 @@ class MilProgram:
             image = image.flip(1)
         values: dict[str, Any] = dict.fromkeys(self._function.inputs, image)
         with torch.no_grad():
-            for op in self._operations():
-                arguments = {key: _value(var, values) for key, var in op.inputs.items()}
-                results = OPERATORS[op.op_type](**arguments)
-                results = results if isinstance(results, tuple) else (results,)
-                for var, result in zip(op.outputs, results, strict=True):
-                    values[var.name] = _rounded(result, var)
-                    if isinstance(result, torch.Tensor):
-                        yield var.name, values[var.name].numpy()
+            for op in self._operations:
+                self._compute(op, values)
+                for var in op.outputs:
+                    value = values[var.name] if var.name in values else self._fixed[var.name]
+                    if isinstance(value, torch.Tensor):
+                        yield var.name, value.numpy()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The program's output for `x`; see `trace`."""
@@ -95,16 +96,29 @@ class MilProgram:
                 return value
         raise FacekdError(f"the program never computes its output {final!r}")
 
-    def _operations(self) -> list[Any]:
-        return [op for op in self._function.operations if op.op_type not in _CONSTANTS]
+    def _compute(self, op: Any, values: dict[str, Any]) -> None:
+        """Adds the results of `op` to `values`, or to the fixed ones if no input of it depends on the image."""
+        if op.outputs[0].name in self._fixed:
+            return
+        arguments = {key: self._value(var, values) for key, var in op.inputs.items()}
+        inputs = [part for var in op.inputs.values() for part in (var if isinstance(var, list | tuple) else [var])]
+        kept = self._fixed if all(var.name in self._fixed for var in inputs) else values
+        results = OPERATORS[op.op_type](**arguments)
+        for var, result in zip(op.outputs, results if isinstance(results, tuple) else (results,), strict=True):
+            kept[var.name] = _rounded(result, var)
+
+    def _value(self, var: Any, values: dict[str, Any]) -> Any:
+        """A computed tensor, a constant as torch tensor or Python value, or a list of them."""
+        if isinstance(var, list | tuple):
+            return [self._value(part, values) for part in var]
+        if var.name in values:
+            return values[var.name]
+        if var.name not in self._fixed:
+            self._fixed[var.name] = _constant(var)
+        return self._fixed[var.name]
 
 
-def _value(var: Any, values: dict[str, Any]) -> Any:
-    """A computed tensor, a constant as torch tensor or Python value, or a list of them."""
-    if isinstance(var, list | tuple):
-        return [_value(part, values) for part in var]
-    if var.name in values:
-        return values[var.name]
+def _constant(var: Any) -> Any:
     constant = var.val
     if constant is None:
         raise FacekdError(f"operation input {var.name!r} is neither computed nor constant: the program is damaged")
