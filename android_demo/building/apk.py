@@ -16,6 +16,7 @@ from building.unit_tests import BUILD, CORE, ROOT
 
 PACKAGE = "org.facekd.demo"
 MIN_SDK, TARGET_SDK = 26, 35
+VERSION_CODE, VERSION_NAME = "1", "0.1.0"
 ABIS = ("arm64-v8a", "x86_64")
 RUNTIME = ROOT / "runtime/src/main/kotlin"
 FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
@@ -125,7 +126,8 @@ def _resources(aapt2: str, assets: Path, work: Path) -> Path:
     run([aapt2, "compile", "--dir", source / "res", "-o", work / "res.zip"], "aapt2 compile")
     words = ["-I", FRAMEWORK, "--manifest", manifest, "--java", work / "gen", "-A", assets, "-o", work / "base.apk"]
     words += ["--min-sdk-version", str(MIN_SDK), "--target-sdk-version", str(TARGET_SDK)]
-    run([aapt2, "link", *words, "--version-code", "1", "--version-name", "0.1.0", work / "res.zip"], "aapt2 link")
+    words += ["--version-code", VERSION_CODE, "--version-name", VERSION_NAME]
+    run([aapt2, "link", *words, work / "res.zip"], "aapt2 link")
     return work / "base.apk"
 
 

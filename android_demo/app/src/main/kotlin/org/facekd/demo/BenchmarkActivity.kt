@@ -43,8 +43,8 @@ class BenchmarkActivity : Activity() {
 
     /** A plain file name: the caller chooses no folder. */
     private fun target(name: String): File {
-        if (!Regex("[A-Za-z0-9][A-Za-z0-9._-]*\\.json").matches(name)) throw IOException("out '$name' is not a plain NAME.json")
-        return File(getExternalFilesDir(null) ?: throw IOException("there is no external storage"), name)
+        if (!Regex("[A-Za-z0-9][A-Za-z0-9._-]*\\.json").matches(name)) throw IOException(getString(R.string.benchmark_name, name))
+        return File(getExternalFilesDir(null) ?: throw IOException(getString(R.string.benchmark_storage)), name)
     }
 
     private fun write(file: File, text: String) {
@@ -53,6 +53,6 @@ class BenchmarkActivity : Activity() {
             it.write(text.toByteArray())
             it.fd.sync()
         }
-        if (!temporary.renameTo(file)) throw IOException("$file cannot be written")
+        if (!temporary.renameTo(file)) throw IOException(getString(R.string.benchmark_unwritten, file.path))
     }
 }

@@ -9,30 +9,33 @@ import android.hardware.camera2.CameraCharacteristics
 import android.hardware.camera2.CameraDevice
 import android.hardware.camera2.CameraManager
 import android.hardware.camera2.CaptureRequest
+import android.hardware.display.DisplayManager
 import android.media.ImageReader
 import android.os.Handler
 import android.os.HandlerThread
 import android.util.Size
+import android.view.Display
+import android.view.Surface
 import org.facekd.core.RgbImage
 import org.facekd.core.rotated
 import org.facekd.core.uprightRotation
 
 /**
- * Upright pictures from one camera, on a thread of its own, until closed.
+ * Upright pictures from one camera, on the camera's thread, until closed.
  *
  * @param onFrame a picture and the milliseconds its conversion took.
- * @param onError the camera failed; nothing follows.
+ * @param onError the camera failed, and why, for the user; nothing follows.
  */
 class CameraFeed(
-    context: Context,
+    private val context: Context,
     private val front: Boolean,
-    private val displayDegrees: () -> Int,
     private val onFrame: (RgbImage, Double) -> Unit,
-    private val onError: (String) -> Unit,
+    private val onError: (CameraFeed, String) -> Unit,
 ) : AutoCloseable {
     private val manager = context.service(CameraManager::class.java)
-    private val thread = HandlerThread("camera").apply { start() }
-    private val handler = Handler(thread.looper)
+    private val displays = context.service(DisplayManager::class.java)
+
+    // Touched by the camera's thread alone.
     private var device: CameraDevice? = null
     private var reader: ImageReader? = null
     private var closed = false
@@ -42,26 +45,34 @@ class CameraFeed(
     }
 
     override fun close() {
-        handler.post {
-            closed = true
-            device?.close()
-            reader?.close()
-            thread.quitSafely()
-        }
+        handler.post { release() }
+    }
+
+    private fun release() {
+        closed = true
+        device?.close()
+        reader?.close()
+    }
+
+    private fun fail(message: String) {
+        if (closed) return
+        release()
+        onError(this, message)
     }
 
     @SuppressLint("MissingPermission") // MainActivity asks before it makes a feed; a SecurityException is reported.
     private fun open() {
+        if (closed) return
         val wanted = if (front) CameraCharacteristics.LENS_FACING_FRONT else CameraCharacteristics.LENS_FACING_BACK
         val id = manager.cameraIdList.find { facing(it) == wanted } ?: manager.cameraIdList.firstOrNull()
-        if (id == null) return onError("this device has no camera")
+        if (id == null) return fail(context.getString(R.string.camera_none))
         val characteristics = manager.getCameraCharacteristics(id)
         val sizes = characteristics.get(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP)?.getOutputSizes(ImageFormat.YUV_420_888)
-        val size = sizes?.let(::closest) ?: return onError("camera $id gives no YUV pictures")
+        val size = sizes?.let(::closest) ?: return fail(context.getString(R.string.camera_format))
         val sensor = characteristics.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0
         val facesUser = facing(id) == CameraCharacteristics.LENS_FACING_FRONT
         reader = ImageReader.newInstance(size.width, size.height, ImageFormat.YUV_420_888, 2).apply {
-            setOnImageAvailableListener({ convert(it, sensor, facesUser) }, handler)
+            setOnImageAvailableListener({ guarded { convert(it, sensor, facesUser) } }, handler)
         }
         manager.openCamera(id, Opened(), handler)
     }
@@ -75,19 +86,30 @@ class CameraFeed(
         if (closed) return
         val image = from.acquireLatestImage() ?: return
         val start = System.nanoTime()
+        // Asked for each picture: a phone turned from one side to the other makes no new layout.
         val upright = image.use { Pictures.of(it) }.rotated(uprightRotation(sensor, displayDegrees(), facesUser))
         onFrame(upright, (System.nanoTime() - start) / 1e6)
     }
 
+    private fun displayDegrees(): Int = when (displays.getDisplay(Display.DEFAULT_DISPLAY)?.rotation) {
+        Surface.ROTATION_90 -> 90
+        Surface.ROTATION_180 -> 180
+        Surface.ROTATION_270 -> 270
+        else -> 0
+    }
+
+    /** Runs [work]; what camera2 can throw, also long after opening (a camera that was unplugged), ends the feed. */
     private fun guarded(work: () -> Unit) {
         try {
             work()
         } catch (error: CameraAccessException) {
-            onError(error.message ?: "camera access")
+            fail(error.message ?: error.javaClass.simpleName)
         } catch (error: SecurityException) {
-            onError(error.message ?: "not allowed")
+            fail(error.message ?: error.javaClass.simpleName)
         } catch (error: IllegalStateException) {
-            if (!closed) onError(error.message ?: "the camera was closed")
+            fail(error.message ?: error.javaClass.simpleName)
+        } catch (error: IllegalArgumentException) {
+            fail(error.message ?: error.javaClass.simpleName)
         }
     }
 
@@ -100,12 +122,12 @@ class CameraFeed(
 
         override fun onDisconnected(camera: CameraDevice) {
             camera.close()
-            if (!closed) onError("another app took the camera")
+            fail(context.getString(R.string.camera_taken))
         }
 
         override fun onError(camera: CameraDevice, error: Int) {
             camera.close()
-            if (!closed) onError("camera error $error")
+            fail(context.getString(R.string.camera_error, error))
         }
     }
 
@@ -113,16 +135,24 @@ class CameraFeed(
     private fun start(camera: CameraDevice) {
         val surface = requireNotNull(reader).surface
         val callback = object : CameraCaptureSession.StateCallback() {
-            override fun onConfigured(session: CameraCaptureSession) = guarded {
-                val request = camera.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW).apply {
-                    addTarget(surface)
-                    set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
-                }
-                session.setRepeatingRequest(request.build(), null, handler)
+            override fun onConfigured(session: CameraCaptureSession) {
+                if (!closed) guarded { session.setRepeatingRequest(request(camera, surface), null, handler) }
             }
 
-            override fun onConfigureFailed(session: CameraCaptureSession) = onError("the camera refused the picture size")
+            override fun onConfigureFailed(session: CameraCaptureSession) = fail(context.getString(R.string.camera_size))
         }
         camera.createCaptureSession(listOf(surface), callback, handler)
+    }
+
+    private fun request(camera: CameraDevice, surface: Surface): CaptureRequest =
+        camera.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW).run {
+            addTarget(surface)
+            set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
+            build()
+        }
+
+    private companion object {
+        /** One thread for all feeds: a camera is closed before the next is opened, also by a screen made anew. */
+        val handler by lazy { Handler(HandlerThread("camera").apply { start() }.looper) }
     }
 }

@@ -15,6 +15,7 @@ import org.facekd.core.SelfTest
 import org.facekd.core.Stage
 import org.facekd.core.StageTimes
 import org.facekd.core.TemplateException
+import org.facekd.core.TemplateException.Reason
 import org.facekd.core.TemplateStore
 import org.facekd.core.align
 import org.facekd.core.parseGoldenEmbedding
@@ -63,7 +64,8 @@ class Engine private constructor(
         /** The one store of this model's samples: two would not see each other's changes. */
         fun store(context: Context, manifest: Manifest): TemplateStore = synchronized(stores) {
             // A file a model: another model's samples stay where they are until it returns.
-            val file = File(context.filesDir, "templates-${manifest.modelId.take(16)}.bin")
+            // Not backed up nor moved to a new phone: without this phone's key it could not be read there.
+            val file = File(context.noBackupFilesDir, "templates-${manifest.modelId.take(16)}.bin")
             stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId, KeystoreKey::sealer) }
         }
 
@@ -75,30 +77,39 @@ class Engine private constructor(
         fun load(context: Context, provider: Provider): Engine = usable(context) {
             val manifest = manifest(context)
             if (manifest.rates.isEmpty()) throw EngineException(context.getString(R.string.no_thresholds))
-            fun file(path: String) = verified(asset(context, "$MODEL/$path"), path, manifest)
+            fun file(path: String) = verified(context, path, manifest)
             val crop = Pictures.decode(file(manifest.goldenCrop))
             val golden = parseGoldenEmbedding(file(manifest.goldenEmbedding).toString(Charsets.UTF_8))
             val name = context.getString(label(provider))
             try {
                 val embedder = Embedder(OrtNetwork(file(manifest.model), provider, THREADS), manifest.input, manifest.output)
-                val test = selfTest(embedder, crop, golden, manifest.goldenMinCosine)
-                if (!test.passed) {
-                    embedder.close()
-                    throw EngineException(context.getString(R.string.provider_refused, name, test.cosine, test.bound))
-                }
-                // The detector stays on the CPU: the self-test says nothing about it elsewhere.
-                val detector = FaceDetector(OrtNetwork(yuNetForAnySize(asset(context, DETECTOR)), Provider.CPU, THREADS))
-                Engine(manifest, provider, test, store(context, manifest), detector, embedder)
+                runCatching {
+                    val test = selfTest(embedder, crop, golden, manifest.goldenMinCosine)
+                    if (!test.passed) throw EngineException(context.getString(R.string.provider_refused, name, test.cosine, test.bound))
+                    // The detector stays on the CPU: the self-test says nothing about it elsewhere.
+                    val detector = FaceDetector(OrtNetwork(yuNetForAnySize(asset(context, DETECTOR)), Provider.CPU, THREADS))
+                    Engine(manifest, provider, test, store(context, manifest), detector, embedder)
+                }.onFailure { embedder.close() }.getOrThrow()
             } catch (error: OrtException) {
                 throw EngineException(context.getString(R.string.provider_failed, name, error.message))
             }
         }
 
-        /** What to tell the user of samples that cannot be read or written. */
-        fun sentence(context: Context, error: TemplateException): String = context.getString(
-            if (error.reason == TemplateException.Reason.KEY_REFUSED) R.string.key_refused else R.string.store_failed,
-            error.message,
-        )
+        /** What to tell the user of stored samples that cannot be read or written. */
+        fun sentence(context: Context, error: TemplateException): String =
+            if (error.reason == Reason.KEY_REFUSED) {
+                context.getString(R.string.key_refused, error.message)
+            } else {
+                context.getString(R.string.store_failed, context.getString(why(error.reason, R.string.store_damaged)))
+            }
+
+        /** Why a file of samples is refused; [damaged] where its content does not open. */
+        fun why(reason: Reason, damaged: Int): Int = when (reason) {
+            Reason.NOT_TEMPLATES -> R.string.not_templates
+            Reason.NEWER_VERSION -> R.string.newer_version
+            Reason.OTHER_MODEL -> R.string.other_model
+            Reason.DAMAGED, Reason.KEY_REFUSED -> damaged
+        }
 
         fun label(provider: Provider): Int = when (provider) {
             Provider.CPU -> R.string.provider_cpu
@@ -121,9 +132,9 @@ class Engine private constructor(
 
         private fun asset(context: Context, path: String): ByteArray = context.assets.open(path).use { it.readBytes() }
 
-        private fun verified(bytes: ByteArray, path: String, manifest: Manifest): ByteArray {
-            val expected = manifest.files[path] ?: throw IOException("$path is not in the manifest")
-            if (sha256(bytes) != expected) throw IOException("$path is not the file that was exported")
+        private fun verified(context: Context, path: String, manifest: Manifest): ByteArray {
+            val bytes = asset(context, "$MODEL/$path")
+            if (sha256(bytes) != manifest.files[path]) throw EngineException(context.getString(R.string.model_changed, path))
             return bytes
         }
 

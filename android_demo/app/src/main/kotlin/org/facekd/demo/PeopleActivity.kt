@@ -7,8 +7,9 @@ import android.os.Bundle
 import android.view.View
 import android.widget.ArrayAdapter
 import android.widget.ListView
+import android.widget.TextView
 import java.io.IOException
-import kotlin.concurrent.thread
+import java.util.concurrent.Executors
 import org.facekd.core.Manifest
 import org.facekd.core.TemplateException
 import org.facekd.core.TemplateFormat
@@ -16,6 +17,8 @@ import org.facekd.core.TemplateStore
 
 /** Who is enrolled: list, delete one or all, export and import under a passphrase. */
 class PeopleActivity : Activity() {
+    /** Files, the Keystore and deriving a key from a passphrase take up to seconds: not on the screen's thread. */
+    private val work = Executors.newSingleThreadExecutor()
     private var manifest: Manifest? = null
     private var store: TemplateStore? = null
 
@@ -32,73 +35,82 @@ class PeopleActivity : Activity() {
         click(R.id.delete_all) {
             Questions.confirm(this, getString(R.string.delete_all_question), R.string.delete) { change { it.deleteAll() } }
         }
-        click(R.id.export_all) {
-            val intent = Intent(Intent.ACTION_CREATE_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE)
-                .setType(TYPE).putExtra(Intent.EXTRA_TITLE, "facekd-samples.fktx")
-            startActivityForResult(intent, EXPORT)
-        }
+        click(R.id.export_all) { chooseDocument(Intent.ACTION_CREATE_DOCUMENT, TYPE, EXPORT, "facekd-samples.fktx") }
         click(R.id.import_all) {
-            startActivityForResult(Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("*/*"), IMPORT)
+            Questions.consent(this, Settings(this)) { chooseDocument(Intent.ACTION_OPEN_DOCUMENT, "*/*", IMPORT) }
         }
-        list()
+        change {}
+    }
+
+    override fun onDestroy() {
+        work.shutdown() // What was begun is finished.
+        super.onDestroy()
     }
 
     override fun onActivityResult(code: Int, result: Int, data: Intent?) {
         val uri = data?.data
         if (result != RESULT_OK || uri == null) return
-        val (title, work) = if (code == EXPORT) Pair(R.string.export, ::export) else Pair(R.string.import_samples, ::import)
+        val (title, action) = if (code == EXPORT) Pair(R.string.export, ::export) else Pair(R.string.import_samples, ::import)
         Questions.passphrase(this, title, TemplateFormat.SHORTEST_PASSPHRASE) { phrase ->
-            // Deriving the key takes a second or more.
-            thread { guarded { work(uri, phrase) } }
+            change {
+                try {
+                    action(it, uri, phrase)
+                } finally {
+                    phrase.fill('\u0000')
+                }
+            }
         }
     }
 
-    private fun export(uri: Uri, phrase: CharArray) {
-        val bytes = TemplateFormat.export(requireNotNull(store).all(), requireNotNull(manifest).modelId, phrase)
+    private fun export(store: TemplateStore, uri: Uri, phrase: CharArray) {
+        val bytes = TemplateFormat.export(store.all(), requireNotNull(manifest).modelId, phrase)
         // "wt": a file that was longer before must not keep its end.
-        val stream = contentResolver.openOutputStream(uri, "wt") ?: throw IOException("it cannot be opened")
+        val stream = contentResolver.openOutputStream(uri, "wt") ?: throw IOException(getString(R.string.file_unopened))
         stream.use { it.write(bytes) }
         tell(getString(R.string.exported))
     }
 
-    private fun import(uri: Uri, phrase: CharArray) {
-        val bytes = contentResolver.openInputStream(uri)?.use { it.readBytes() } ?: throw IOException("it cannot be opened")
-        val current = requireNotNull(store)
-        val known = current.all().map { Pair(it.person, it.createdMs) }.toSet()
-        val found = TemplateFormat.import(bytes, requireNotNull(manifest).modelId, phrase)
-        current.add(found.filter { Pair(it.person, it.createdMs) !in known })
+    private fun import(store: TemplateStore, uri: Uri, phrase: CharArray) {
+        val bytes = contentResolver.openInputStream(uri)?.use { it.readBytes() } ?: throw IOException(getString(R.string.file_unopened))
+        val known = store.all().map { Pair(it.person, it.createdMs) }.toSet()
+        val found = try {
+            TemplateFormat.import(bytes, requireNotNull(manifest).modelId, phrase)
+        } catch (error: TemplateException) {
+            // It is the chosen file that is refused; those stored here are as they were.
+            return tell(getString(R.string.import_refused, getString(Engine.why(error.reason, R.string.wrong_passphrase))))
+        }
+        store.add(found.filter { Pair(it.person, it.createdMs) !in known })
         tell(getString(R.string.imported))
-        runOnUiThread { list() }
     }
 
-    private fun list() = guarded {
-        val people = store?.people() ?: emptyMap()
+    /** Does [task] in the background, one after another, and shows the list as it is afterwards. */
+    private fun change(task: (TemplateStore) -> Unit) {
+        val current = store ?: return
+        work.execute {
+            try {
+                task(current)
+                val people = current.people()
+                runOnUiThread { show(people) }
+            } catch (error: TemplateException) {
+                tell(Engine.sentence(this, error))
+            } catch (error: IOException) {
+                tell(getString(R.string.file_failed, error.message))
+            } catch (error: SecurityException) {
+                tell(getString(R.string.file_failed, error.message))
+            }
+        }
+    }
+
+    private fun show(people: Map<String, Int>) {
         val names = people.keys.toList()
         val rows = people.map { (name, count) -> resources.getQuantityString(R.plurals.samples, count, name, count) }
-        view<View>(R.id.empty).visibility = if (rows.isEmpty()) View.VISIBLE else View.GONE
+        view<TextView>(R.id.hint).setText(if (rows.isEmpty()) R.string.nobody else R.string.tap_to_delete)
         view<ListView>(R.id.list).apply {
             adapter = ArrayAdapter(this@PeopleActivity, android.R.layout.simple_list_item_1, rows)
             setOnItemClickListener { _, _, at, _ ->
                 val question = getString(R.string.delete_one, names[at])
                 Questions.confirm(this@PeopleActivity, question, R.string.delete) { change { it.delete(names[at]) } }
             }
-        }
-    }
-
-    private fun change(work: (TemplateStore) -> Unit) {
-        guarded { store?.let(work) }
-        list()
-    }
-
-    private fun guarded(work: () -> Unit) {
-        try {
-            work()
-        } catch (error: TemplateException) {
-            tell(Engine.sentence(this, error))
-        } catch (error: IOException) {
-            tell(getString(R.string.file_failed, error.message))
-        } catch (error: SecurityException) {
-            tell(getString(R.string.file_failed, error.message))
         }
     }
 

@@ -11,14 +11,15 @@ import android.util.TypedValue
 import android.view.View
 import org.facekd.core.Face
 
-/** A face in the picture and what is said of it. */
-class Labelled(val face: Face, val text: String, val known: Boolean)
+/** A face in the picture and what is said of it; [spoken] is without the score, which changes with every picture. */
+class Labelled(val face: Face, val text: String, val spoken: String, val known: Boolean)
 
 /**
  * The camera's picture with a box and a name for each face.
  *
  * It draws the very image that is analysed, not a second stream of the camera: boxes lie where the faces are, whatever
- * the device's sensor orientation and aspect ratio. A front camera is mirrored here, and only here.
+ * the device's sensor orientation and aspect ratio. A front camera is mirrored here, and only here. For those who hear
+ * the screen, the description says who is there (the layout makes it a live region).
  */
 class PreviewView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private var picture: Bitmap? = null
@@ -48,6 +49,10 @@ class PreviewView(context: Context, attributes: AttributeSet?) : View(context, a
 
     fun label(faces: List<Labelled>) {
         this.faces = faces
+        val names = faces.joinToString { it.spoken }
+        val said = if (faces.isEmpty()) context.getString(R.string.preview) else context.getString(R.string.preview_faces, names)
+        // Only when it changes: each time it is set it is read aloud.
+        if (said != contentDescription) contentDescription = said
         invalidate()
     }
 
@@ -70,8 +75,11 @@ class PreviewView(context: Context, attributes: AttributeSet?) : View(context, a
         frame.color = context.getColor(if (labelled.known) R.color.face_known else R.color.face_unknown)
         canvas.drawRect(box, frame)
         val high = textPixels + 2 * margin
-        val below = if (box.top - high >= 0) box.top else box.bottom + high
-        canvas.drawRect(box.left, below - high, box.left + text.measureText(labelled.text) + 2 * margin, below, ground)
-        canvas.drawText(labelled.text, box.left + margin, below - margin - text.descent() / 2, text)
+        val wide = text.measureText(labelled.text) + 2 * margin
+        // Beside the box, but within the view.
+        val left = minOf(box.left, width - wide).coerceAtLeast(0f)
+        val below = if (box.top - high >= 0) box.top else minOf(box.bottom + high, height.toFloat())
+        canvas.drawRect(left, below - high, left + wide, below, ground)
+        canvas.drawText(labelled.text, left + margin, below - margin - text.descent() / 2, text)
     }
 }

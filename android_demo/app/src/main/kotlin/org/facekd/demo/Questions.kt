@@ -2,11 +2,14 @@ package org.facekd.demo
 
 import android.app.Activity
 import android.app.AlertDialog
+import android.text.InputFilter
 import android.text.InputType
 import android.widget.EditText
 
 /** Dialogues that several screens share. */
 object Questions {
+    private const val LONGEST_NAME = 60
+
     /** The consent text, before the first enrolment; [then] only once somebody agreed. */
     fun consent(activity: Activity, settings: Settings, then: () -> Unit) {
         if (settings.consented) return then()
@@ -26,6 +29,7 @@ object Questions {
         val field = EditText(activity).apply {
             setHint(R.string.name_hint)
             inputType = InputType.TYPE_CLASS_TEXT or InputType.TYPE_TEXT_VARIATION_PERSON_NAME
+            filters = arrayOf(InputFilter.LengthFilter(LONGEST_NAME))
         }
         ask(activity, R.string.name_title, field, R.string.save) {
             val name = field.text.toString().trim()
@@ -34,7 +38,7 @@ object Questions {
         }
     }
 
-    /** Asks for a passphrase of at least [shortest] characters. */
+    /** Asks for a passphrase of at least [shortest] characters; [then] overwrites it when it is done with it. */
     fun passphrase(activity: Activity, title: Int, shortest: Int, then: (CharArray) -> Unit) {
         val field = EditText(activity).apply {
             setHint(R.string.passphrase)

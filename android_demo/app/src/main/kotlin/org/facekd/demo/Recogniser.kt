@@ -53,7 +53,9 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
             mode.takenMs = now
             mode.found += Template(mode.person, engine.embed(image, faces.single()), now)
         }
-        return Outcome(faces.map { Labelled(it, mode.person, refusal == null) }, refusal)
+        // Of several faces none is known to be the person's.
+        val text = if (faces.size == 1) mode.person else context.getString(R.string.unknown)
+        return Outcome(faces.map { Labelled(it, text, text, refusal == null) }, refusal)
     }
 
     private fun name(image: RgbImage, face: Face, mode: Mode): Labelled {
@@ -61,12 +63,12 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
         val samples = engine.store.all()
         val match = engine.times.time(Stage.MATCH) {
             if (mode is Mode.Verify) verify(probe, mode.person, samples, threshold.cos) else identify(probe, samples, threshold.cos)
-        } ?: return Labelled(face, context.getString(R.string.nobody_enrolled), false)
+        } ?: return context.getString(R.string.nobody_enrolled).let { Labelled(face, it, it, false) }
         val text = when {
             mode is Mode.Verify -> context.getString(if (match.person != null) R.string.is_person else R.string.not_person, mode.person)
             else -> match.person ?: context.getString(R.string.unknown)
         }
-        return Labelled(face, context.getString(R.string.box_label, text, match.scoreCos), match.person != null)
+        return Labelled(face, context.getString(R.string.box_label, text, match.scoreCos), text, match.person != null)
     }
 
     companion object {

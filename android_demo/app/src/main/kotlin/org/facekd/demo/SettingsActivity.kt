@@ -5,6 +5,7 @@ import android.os.Bundle
 import android.widget.RadioButton
 import android.widget.RadioGroup
 import java.text.NumberFormat
+import org.facekd.core.Threshold
 import org.facekd.runtime.Provider
 
 /** What computes, and how many false accepts to allow. The main screen loads and tests the choice when it returns. */
@@ -20,7 +21,7 @@ class SettingsActivity : Activity() {
         try {
             val manifest = Engine.manifest(this)
             val lines = manifest.rates.map {
-                getString(R.string.far_line, NumberFormat.getIntegerInstance().format(Math.round(1 / it.far)), it.cos, it.dataset)
+                getString(R.string.far_line, oneIn(it), it.cos, it.dataset)
             }
             choose(R.id.rates, lines, manifest.rates.indexOf(settings.threshold(manifest))) { settings.choose(manifest.rates[it]) }
         } catch (error: EngineException) {
@@ -40,5 +41,10 @@ class SettingsActivity : Activity() {
         }
         if (checked >= 0) group.check(checked + 1)
         group.setOnCheckedChangeListener { _, chosen -> then(chosen - 1) }
+    }
+
+    companion object {
+        /** The 1,000 of "1 in 1,000". */
+        fun oneIn(threshold: Threshold): String = NumberFormat.getIntegerInstance().format(Math.round(1 / threshold.far))
     }
 }

@@ -13,13 +13,14 @@ class Template(val person: String, val embedding: FloatArray, val createdMs: Lon
 data class Match(val person: String?, val scoreCos: Double, val closest: String)
 
 /**
- * 1:N: the person of the most similar sample, or unknown below the threshold; null when nobody is enrolled.
+ * 1:N: the person of the most similar sample, or unknown unless it is above the threshold, which is how thresholds are
+ * measured; null when nobody is enrolled.
  *
  * A flat search: right below about 10,000 samples.
  */
 fun identify(probe: FloatArray, templates: List<Template>, thresholdCos: Double): Match? {
     val (best, score) = templates.map { Pair(it, cosine(probe, it.embedding)) }.maxByOrNull { it.second } ?: return null
-    return Match(if (score >= thresholdCos) best.person else null, score, best.person)
+    return Match(if (score > thresholdCos) best.person else null, score, best.person)
 }
 
 /** 1:1: is [probe] the person named? Null when they have no sample. */

@@ -30,7 +30,10 @@ class MatchingTest {
     }
 
     @Test
-    fun theThresholdItselfPasses() {
-        assertEquals("Ada", identify(floatArrayOf(1f, 0f), listOf(Template("Ada", floatArrayOf(1f, 0f), 0)), 1.0)!!.person)
+    fun theThresholdItselfDoesNotPass() {
+        // facekd.evaluation.verification: a pair is accepted if its cosine is greater.
+        val ada = listOf(Template("Ada", floatArrayOf(1f, 0f), 0))
+        assertNull(identify(floatArrayOf(1f, 0f), ada, 1.0)!!.person)
+        assertEquals("Ada", identify(floatArrayOf(1f, 0f), ada, Math.nextDown(1.0))!!.person)
     }
 }
