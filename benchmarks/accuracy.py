@@ -10,6 +10,7 @@ from typing import Protocol
 from facekd.benchmarks.record import Accuracy
 from facekd.benchmarks.subject import Subject
 from facekd.evaluation.embedding import Embedder, ImagePairs, evaluate_verification
+from facekd.export.logs import captured
 
 
 def accuracy_of(
@@ -25,7 +26,8 @@ def accuracy_of(
     place = cache / f"{cache_key(subject, fingerprint)}.json"
     if place.is_file():
         return Accuracy.model_validate_json(place.read_text(encoding="utf-8"))
-    embedder: Embedder = subject.embedder(threads=threads)
+    with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "said.log"):
+        embedder: Embedder = subject.embedder(threads=threads)
     result = evaluate_verification(embedder, pairs, progress=progress)
     accuracy = Accuracy(
         dataset=str(pairs.name),

@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from facekd.benchmarks.harness import CPU_SHARE
 from facekd.benchmarks.record import ModelFacts
 from facekd.benchmarks.run import open_worker
 from facekd.benchmarks.statistics import has_settled, ratio_interval
 from facekd.benchmarks.subject import Subject
-from facekd.errors import UsageError
+from facekd.errors import FacekdError, UsageError
 
 Turn = Callable[[int], tuple[list[float], list[float]]]
 """Number of runs -> their wall and processor milliseconds."""
@@ -62,6 +64,7 @@ class Comparison(BaseModel):
     """What was found.
 
     Attributes:
+        schema_version: rises when a field changes.
         wall: by wall time, which is what a user waits.
         cpu: by processor time over all threads, which preemption by other programs does not lengthen.
         a_ms: median over the rounds of A's median.
@@ -72,6 +75,7 @@ class Comparison(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    schema_version: Literal[1] = 1
     a: ModelFacts
     b: ModelFacts
     a_runtime: str
@@ -90,6 +94,35 @@ class Comparison(BaseModel):
     interval_wanted: float
     reached: bool
     verdict: str
+
+
+def read_comparisons(path: Path) -> list[Comparison]:
+    """All comparisons of a file that `compare --out` wrote.
+
+    Raises:
+        UsageError: there is no such file.
+        FacekdError: a line is not a comparison; names the line.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist: give a file that facekd benchmark compare --out wrote")
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            found.append(Comparison.model_validate_json(line))
+        except ValidationError as error:
+            raise FacekdError(
+                f"{path}, line {number} is not a comparison ({error.errors()[0]['msg']}): remove the line"
+            ) from None
+    return found
+
+
+def in_words(found: Comparison) -> str:
+    """The verdict and what it was drawn from, for reports."""
+    by = "" if found.reached else f"; the interval is wider than the {100 * found.interval_wanted:g} % asked for"
+    return (
+        f"{found.verdict}; medians {found.a_ms:.2f} and {found.b_ms:.2f} ms, {found.threads} "
+        f"thread{'' if found.threads == 1 else 's'}, {found.rounds} rounds{by}"
+    )
 
 
 def compare(

@@ -267,7 +267,23 @@ _LIFT: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 """Schema version -> what turns a line of it into one of the next version."""
 
 
-def append_record(path: Path, record: Record) -> None:
+def require_appendable(path: Path) -> None:
+    """Checks that lines can be added to `path`, before minutes are spent on them; leaves no new file.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--out {path} cannot be written ({error.strerror}): give a file at another place") from error
+    if new:
+        path.unlink()
+
+
+def append_record(path: Path, record: BaseModel) -> None:
     """Adds one line to `path`, in one write that is on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (record.model_dump_json() + "\n").encode()

@@ -1,6 +1,7 @@
 """What is benchmarked: an exported artefact, a folder of them, a bundle, or a foreign .onnx or .tflite."""
 
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from facekd.evaluation.embedding import Embedder, open_embedder
 from facekd.evaluation.runners import FileRunner
 from facekd.export.faces import synthetic_faces
 from facekd.export.golden import read_golden
+from facekd.export.logs import captured
 from facekd.export.manifest import MANIFEST_FILE, Manifest, read_manifest, sha256_of, size_of, verify_files
 from facekd.export.network import feed
 from facekd.input_spec import InputSpec
@@ -104,6 +106,16 @@ def find_subjects(
     for runtime in runtimes:
         if runtime not in RUNTIMES:
             raise UsageError(f"--runtime {runtime}: valid are {', '.join(RUNTIMES)}")
+    with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "said.log"):  # what runtimes say at import
+        return _find(paths, runtimes, input_spec, layout)
+
+
+def _find(
+    paths: Sequence[Path],
+    runtimes: Sequence[str],
+    input_spec: InputSpec | None,
+    layout: Literal["NCHW", "NHWC"] | None,
+) -> list[Subject]:
     found = [subject for path in paths for subject in _open(path, input_spec, layout, runtimes)]
     kept = [subject for subject in found if not runtimes or subject.runtime in runtimes]
     if not kept:
@@ -111,7 +123,7 @@ def find_subjects(
         raise UsageError(f"--runtime {','.join(runtimes)}: the models given are for {there}; name one of these")
     for subject in kept:
         get_runtime(subject.runtime).require()
-    return _with_macs(kept)
+    return _told_apart(_with_macs(kept))
 
 
 def _drawn_face(size: tuple[int, int]) -> np.ndarray:
@@ -159,9 +171,11 @@ def _artefact(folder: Path) -> Subject:
             f"{name} {digest}" for name, digest in sorted(manifest.files.items()) if name.startswith(manifest.model)
         ]
         sha256 = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    # The Android target's file is an .onnx beside the ONNX target's: two names, or one hides the other in a report.
+    kind = " android" if manifest.target == "android" else ""
     return Subject(
         facts=ModelFacts(
-            name=f"{manifest.name} {manifest.precision}",
+            name=f"{manifest.name} {manifest.precision}{kind}",
             file=path.name,
             sha256=sha256,
             target=manifest.target,
@@ -236,6 +250,19 @@ def _with_macs(subjects: list[Subject]) -> list[Subject]:
     }
     return [
         replace(s, facts=s.facts.model_copy(update={"macs": s.facts.macs or known.get(s.facts.bundle_sha256)}))
+        for s in subjects
+    ]
+
+
+def _told_apart(subjects: list[Subject]) -> list[Subject]:
+    """Of different models with one name for one runtime, each gets its folder's name: x/model.onnx and y/model.onnx."""
+    named: dict[tuple[str, str], set[str]] = {}
+    for s in subjects:
+        named.setdefault((s.facts.name, s.runtime), set()).add(s.facts.sha256)
+    return [
+        replace(s, facts=s.facts.model_copy(update={"name": f"{s.folder.resolve().parent.name}/{s.facts.name}"}))
+        if len(named[s.facts.name, s.runtime]) > 1
+        else s
         for s in subjects
     ]
 

@@ -40,7 +40,7 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "threads": lambda r: str(r.setup.threads),
     "min ms": lambda r: f"{r.latency.min_ms:.2f}",
     "p50 ms": lambda r: f"{r.latency.p50_ms:.2f}",
-    "interval of p50": _interval,
+    "p50 interval, ms": _interval,
     "p90 ms": lambda r: _ms(r.latency.p90_ms),
     "p95 ms": lambda r: f"{r.latency.p95_ms:.2f}",
     "p99 ms": lambda r: _ms(r.latency.p99_ms),
@@ -59,6 +59,8 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "flags": lambda r: ", ".join(r.flags),
 }
 """Heading -> the text of a record's cell; empty where the figure is not there."""
+
+_WORDS = ("model", "device", "runtime", "provider", "flags")
 
 TERMINAL = {
     "model": "model",
@@ -112,8 +114,20 @@ def rows_of(records: Sequence[Record], columns: Sequence[str]) -> list[list[str]
     return [[COLUMNS[column](record) for column in columns] for record in records]
 
 
+def limits_of(records: Sequence[Record]) -> list[str]:
+    """What "times limit" was measured against: each matrix product once, with its threads."""
+    return list(
+        dict.fromkeys(
+            f"{record.rate.peak_gflops:.0f} GFLOP/s, threads {record.setup.threads}, {record.rate.peak_kernel}"
+            for record in records
+            if record.rate is not None and record.rate.peak_gflops is not None
+        )
+    )
+
+
 def markdown_table(records: Sequence[Record], columns: Sequence[str]) -> str:
-    """The same as a Markdown table."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    """The same as a Markdown table, figures to the right."""
+    rules = ("---" if column in _WORDS else "---:" for column in columns)
+    lines = ["| " + " | ".join(columns) + " |", f"|{'|'.join(rules)}|"]
     lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows_of(records, columns)]
     return "\n".join(lines) + "\n"

@@ -104,9 +104,18 @@ def write_results(path: Path, name: str, cells: Sequence[Cell], *, command: str)
     Raises:
         FacekdError: the file has an opening marker without its end.
     """
-    start, end = f"<!-- facekd export: {name} -->", f"<!-- end of facekd export: {name} -->"
+    replace_section(path, f"facekd export: {name}", _markdown(name, cells, command))
+
+
+def replace_section(path: Path, marker: str, markdown: str) -> None:
+    """Puts `markdown` between the file's comments with this marker, or at its end; the file appears if need be.
+
+    Raises:
+        FacekdError: the file has an opening marker without its end.
+    """
+    start, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
-    section = f"{start}\n{_markdown(name, cells, command)}{end}"
+    section = f"{start}\n{markdown}{end}"
     if start in text:
         before, _, rest = text.partition(start)
         _, found, after = rest.partition(end)

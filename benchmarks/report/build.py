@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from facekd.benchmarks.compare import Comparison
 from facekd.benchmarks.record import Record
 from facekd.benchmarks.report.markdown import write_markdown
 from facekd.benchmarks.report.page import write_page
@@ -12,27 +13,34 @@ from facekd.benchmarks.report.plots import write_plots
 from facekd.errors import UsageError
 
 
-def build_report(records: Sequence[Record], out: Path, *, overwrite: bool = False) -> list[Path]:
+def build_report(
+    records: Sequence[Record], out: Path, *, comparisons: Sequence[Comparison] = (), overwrite: bool = False
+) -> list[Path]:
     """Writes the report of `records` into the new folder `out`; returns its files.
 
     Args:
+        comparisons: what was compared in turn: one sentence each.
         overwrite: replace a report that is already there. A folder that holds anything else is never replaced.
 
     Raises:
-        UsageError: something is at `out` already.
+        UsageError: something is at `out` already, or it cannot be written.
     """
     if out.exists():
         if not overwrite:
             raise UsageError(f"{out} exists: choose another place, or replace the report in it (--overwrite)")
         if not (out / "index.html").is_file() or not (out / "report.md").is_file():
             raise UsageError(f"{out} is not a report: --overwrite replaces reports only")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-")
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written ({error.strerror}): give a folder at another place") from error
+    with place as scratch:
         folder = Path(scratch) / "report"
         folder.mkdir()
         plots = write_plots(records, folder)
-        write_markdown(records, plots, folder / "report.md")
-        write_page(records, folder / "index.html")
+        write_markdown(records, plots, folder / "report.md", comparisons=comparisons)
+        write_page(records, folder / "index.html", comparisons=comparisons)
         if out.exists():
             shutil.move(out, Path(scratch) / "old")
         folder.rename(out)

@@ -1,11 +1,12 @@
 """The HTML page: the records as JSON in a template that holds its own style and script."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from facekd.benchmarks.compare import Comparison, in_words
 from facekd.benchmarks.record import FLAGS, Record
 from facekd.benchmarks.report.plots import colour_of
 from facekd.benchmarks.report.select import history, label_of, latest
@@ -16,12 +17,13 @@ DETAILED = 400
 QUANTILES = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 100)
 
 
-def write_page(records: Sequence[Record], path: Path) -> None:
+def write_page(records: Sequence[Record], path: Path, *, comparisons: Sequence[Comparison] = ()) -> None:
     """Writes the page."""
-    data = json.dumps(page_data(records), separators=(",", ":"), allow_nan=False)
+    data = page_data(records) | {"compared": [in_words(found) for found in comparisons]}
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     # "</script>" in a model's name must not end the script; JSON reads < as <.
     template = files("facekd.benchmarks.report").joinpath("page.html").read_text(encoding="utf-8")
-    path.write_text(template.replace("/*DATA*/", data.replace("<", "\\u003c")), encoding="utf-8")
+    path.write_text(template.replace("/*DATA*/", text.replace("<", "\\u003c")), encoding="utf-8")
 
 
 def page_data(records: Sequence[Record]) -> dict[str, Any]:
@@ -31,8 +33,8 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
     current = {id(record) for record in newest}
     ordered = sorted(records, key=lambda record: record.created, reverse=True)
     return {
-        "columns": [{"name": name, "number": number} for name, number, _ in _COLUMNS],
-        "rows": [[read(record) for _, _, read in _COLUMNS] for record in ordered],
+        "columns": [{"name": name, "digits": digits} for name, digits, _ in _COLUMNS],
+        "rows": [[_round(read(record), digits) for _, digits, read in _COLUMNS] for record in ordered],
         "newest": [index for index, record in enumerate(ordered) if id(record) in current],
         "details": {
             index: {
@@ -65,33 +67,35 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _round(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None else round(value, digits)
+def _round(value: Any, digits: int | None) -> Any:
+    return value if value is None or digits is None else round(value, digits)
 
 
-_COLUMNS: tuple[tuple[str, bool, Any], ...] = (
-    ("model", False, lambda r: r.model.name),
-    ("runtime", False, lambda r: r.setup.runtime),
-    ("threads", True, lambda r: r.setup.threads),
-    ("batch", True, lambda r: r.setup.batch),
-    ("min ms", True, lambda r: _round(r.latency.min_ms)),
-    ("p50 ms", True, lambda r: _round(r.latency.p50_ms)),
-    ("p90 ms", True, lambda r: _round(r.latency.p90_ms)),
-    ("p95 ms", True, lambda r: _round(r.latency.p95_ms)),
-    ("p99 ms", True, lambda r: _round(r.latency.p99_ms)),
-    ("accuracy %", True, lambda r: _round(100 * r.accuracy.accuracy, 2) if r.accuracy else None),
-    ("× limit", True, lambda r: _round(r.rate.times_limit, 2) if r.rate else None),
-    ("× limit, cpu", True, lambda r: _round(r.rate.cpu_times_limit, 2) if r.rate else None),
-    ("± %", True, lambda r: _round(r.latency.interval_width and 50 * r.latency.interval_width, 1)),
-    ("cpu ms", True, lambda r: _round(r.latency.cpu_p50_ms)),
-    ("load ms", True, lambda r: _round(r.start.load_ms, 1)),
-    ("first ms", True, lambda r: _round(r.start.first_ms, 1)),
-    ("model MiB", True, lambda r: _round(r.memory.model_mib, 1)),
-    ("peak MiB", True, lambda r: _round(r.memory.peak_mib, 1)),
-    ("file MiB", True, lambda r: _round(r.model.size_bytes / 2**20, 2)),
-    ("GFLOP/s", True, lambda r: _round(r.rate.gflops, 1) if r.rate else None),
-    ("device", False, lambda r: r.device.name),
-    ("commit", False, lambda r: r.commit or ""),
-    ("when", False, lambda r: r.created[:16].replace("T", " ")),
-    ("flags", False, lambda r: " ".join(r.flags)),
+_COLUMNS: tuple[tuple[str, int | None, Callable[[Record], Any]], ...] = (
+    ("model", None, lambda r: r.model.name),
+    ("runtime", None, lambda r: r.setup.runtime),
+    ("threads", 0, lambda r: r.setup.threads),
+    ("batch", 0, lambda r: r.setup.batch),
+    ("p50 ms", 3, lambda r: r.latency.p50_ms),
+    ("± %", 1, lambda r: r.latency.interval_width and 50 * r.latency.interval_width),
+    ("flags", None, lambda r: " ".join(r.flags)),
+    ("accuracy %", 2, lambda r: 100 * r.accuracy.accuracy if r.accuracy else None),
+    ("set", None, lambda r: r.accuracy.dataset if r.accuracy else ""),
+    ("× limit", 2, lambda r: r.rate.times_limit if r.rate else None),
+    ("× limit, cpu", 2, lambda r: r.rate.cpu_times_limit if r.rate else None),
+    ("model MiB", 1, lambda r: r.memory.model_mib),
+    ("peak MiB", 1, lambda r: r.memory.peak_mib),
+    ("file MiB", 2, lambda r: r.model.size_bytes / 2**20),
+    ("min ms", 3, lambda r: r.latency.min_ms),
+    ("p90 ms", 3, lambda r: r.latency.p90_ms),
+    ("p95 ms", 3, lambda r: r.latency.p95_ms),
+    ("p99 ms", 3, lambda r: r.latency.p99_ms),
+    ("cpu ms", 3, lambda r: r.latency.cpu_p50_ms),
+    ("load ms", 0, lambda r: r.start.load_ms),
+    ("first ms", 1, lambda r: r.start.first_ms),
+    ("GFLOP/s", 0, lambda r: r.rate.gflops if r.rate else None),
+    ("device", None, lambda r: r.device.name),
+    ("commit", None, lambda r: r.commit or ""),
+    ("when", None, lambda r: r.created[:16].replace("T", " ")),
 )
+"""Heading, decimals (None for words), what a record's cell holds."""

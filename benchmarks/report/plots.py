@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from facekd.benchmarks.record import Record
-from facekd.benchmarks.report.select import label_of, latest, pareto_front
+from facekd.benchmarks.report.select import label_of, latest, on_one_set, pareto_front
 from facekd.errors import UsageError
 
 COLOURS = ("#2a78d6", "#1baf7a", "#eda100", "#008300", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834")
@@ -15,6 +15,8 @@ RUNTIMES = ("onnxruntime", "litert", "executorch", "torch", "coreml")
 """A runtime keeps its colour in every report."""
 
 SERIES = len(COLOURS)
+LABEL_PT = 9.0
+"""Size of a figure, and of a point with its rim."""
 
 
 def write_plots(records: Sequence[Record], folder: Path) -> dict[str, Path]:
@@ -50,7 +52,7 @@ def colour_of(runtime: str) -> str:
 
 
 def _pareto(axes: Any, records: Sequence[Record]) -> bool:
-    points = [r for r in records if r.accuracy is not None]
+    points = on_one_set(records)
     if not points:
         return False
     values = [(r.latency.p50_ms, 100 * r.accuracy.accuracy) for r in points if r.accuracy is not None]
@@ -59,17 +61,40 @@ def _pareto(axes: Any, records: Sequence[Record]) -> bool:
         axes.scatter(*zip(*mine, strict=True), s=36, color=colour_of(runtime), label=runtime, zorder=3)
     front = pareto_front(values)
     axes.step([values[i][0] for i in front], [values[i][1] for i in front], where="post", color="#898781", lw=1)
-    for i in front[:SERIES]:
-        text = f"{points[i].model.name}, {points[i].setup.threads} thr"
-        axes.annotate(text, values[i], xytext=(6, -10), textcoords="offset points", fontsize=7, color="#52514e")
     axes.set(
         xlabel="p50 latency, ms", ylabel=f"accuracy, % ({points[0].accuracy.dataset if points[0].accuracy else ''})"
     )
     axes.set_xscale("log")
+    axes.margins(y=0.12)
     _plain(axes.xaxis)
     axes.grid(color="#e1e0d9", lw=0.6)
-    axes.legend(frameon=False, fontsize=8)
+    # The front's points have numbers, their names stand below: names beside near points would cover one another.
+    places = axes.transData.transform(values) * 72 / axes.figure.dpi
+    for number, (i, offset) in enumerate(zip(front[:SERIES], label_offsets(places, front[:SERIES]), strict=True), 1):
+        axes.annotate(
+            str(number), values[i], xytext=(0, offset), textcoords="offset points", ha="center", va="center", fontsize=8
+        )
+        axes.plot([], [], ls="", marker=f"${number}$", color="#0b0b0b", mew=0, label=label_of(points[i]))
+    _legend_below(axes, None, columns=2)
     return True
+
+
+def label_offsets(points: np.ndarray, labelled: Sequence[int]) -> list[float]:
+    """How far above its point a figure stands so that it covers no point and no other figure.
+
+    Args:
+        points: [n, 2], in typographic points.
+        labelled: rows of `points` that get a figure.
+    """
+    taken = [tuple(point) for point in points]
+    offsets = []
+    for row in labelled:
+        x, y = points[row]
+        near = [py - y for px, py in taken if abs(px - x) < LABEL_PT]
+        tries = (LABEL_PT * step for step in range(1, 2 * len(near) + 2))  # a neighbour is in the way of two at most
+        offsets.append(next(offset for offset in tries if all(abs(offset - other) >= LABEL_PT for other in near)))
+        taken.append((x, y + offsets[-1]))
+    return offsets
 
 
 def _percentiles(axes: Any, records: Sequence[Record]) -> bool:

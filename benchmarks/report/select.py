@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from facekd.benchmarks.record import Record
 
-Key = tuple[str, str, str, str, int, int]
+Key = tuple[str, str, str, str, str, int, int]
 
 
 def key_of(record: Record) -> Key:
     """What makes two records measurements of the same thing, at different times."""
     setup = record.setup
-    return (record.device.id, record.model.name, setup.runtime, setup.provider, setup.threads, setup.batch)
+    model = record.model
+    return (record.device.id, model.name, model.target, setup.runtime, setup.provider, setup.threads, setup.batch)
 
 
 def label_of(record: Record) -> str:
@@ -28,6 +29,13 @@ def latest(records: Sequence[Record]) -> list[Record]:
     for record in sorted(records, key=lambda r: r.created):
         newest[key_of(record)] = record
     return sorted(newest.values(), key=lambda r: r.latency.p50_ms)
+
+
+def on_one_set(records: Sequence[Record]) -> list[Record]:
+    """Those with an accuracy on the set that most were measured on: accuracies on different sets do not compare."""
+    sets = [record.accuracy.fingerprint for record in records if record.accuracy]
+    most = max(sets, key=sets.count, default=None)
+    return [record for record in records if record.accuracy and record.accuracy.fingerprint == most]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

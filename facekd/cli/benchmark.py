@@ -1,6 +1,7 @@
 """`facekd benchmark`: measure models here or on a phone, report the records, compare two models in turn."""
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,8 +106,12 @@ def run(
     thread_numbers, batches = _numbers("--threads", threads), _numbers("--batch", batch)
     cores, units = _cores(pin), _units(compute_units)
     from facekd.benchmarks.accuracy import default_cache
+    from facekd.benchmarks.record import require_appendable
     from facekd.benchmarks.run import HostRun, run_on_host
     from facekd.benchmarks.subject import find_subjects
+
+    if out is not None:
+        require_appendable(out)
 
     subjects = find_subjects(
         models,
@@ -184,15 +189,29 @@ def _serials(text: str) -> list[str]:
 def report(
     records: Annotated[list[Path], typer.Argument(help="Files that facekd benchmark --out wrote.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for index.html, report.md and the plots.")],
+    comparisons: Annotated[
+        list[Path] | None, typer.Option("--comparisons", help="File that compare --out wrote; may be given again.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Markdown file whose section gets the table as well.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report that is there.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Write a page that stands alone, Markdown and PNGs from measured records."""
+    from facekd.benchmarks.compare import read_comparisons
     from facekd.benchmarks.record import read_records
     from facekd.benchmarks.report import build_report
+    from facekd.benchmarks.report.markdown import results_section
+    from facekd.export.table import replace_section
 
     found = [record for path in records for record in read_records(path)]
-    written = build_report(found, out, overwrite=overwrite)
+    compared = [comparison for path in comparisons or () for comparison in read_comparisons(path)]
+    written = build_report(found, out, comparisons=compared, overwrite=overwrite)
+    if results is not None:
+        command = shlex.join(["facekd", *sys.argv[1:]])
+        replace_section(results, "facekd benchmark", results_section(found, compared, command=command))
+        written.append(results)
     if json_output:
         print_json({"records": len(found), "files": [str(path) for path in written]})
         return
@@ -220,6 +239,7 @@ def compare(
     cores = _cores(pin)
     from facekd.benchmarks.compare import ComparePlan
     from facekd.benchmarks.compare import compare as compare_subjects
+    from facekd.benchmarks.record import append_record, require_appendable
     from facekd.benchmarks.subject import find_subjects
 
     spec, its_layout = parse_input_spec(mean, std, colour), parse_layout(layout)
@@ -230,12 +250,12 @@ def compare(
             raise UsageError(f"{path} holds {len(found)} models: compare takes one on each side")
         both.append(found[0])
     plan = ComparePlan(interval=interval, duration_s=seconds, min_rounds=rounds, max_rounds=max(200, rounds))
+    if out is not None:
+        require_appendable(out)
     with _rounds_bar(plan.interval) as tell:
         result = compare_subjects(both[0], both[1], threads=threads, batch=batch, cores=cores, plan=plan, progress=tell)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("a", encoding="utf-8") as file:
-            file.write(result.model_dump_json() + "\n")
+        append_record(out, result)
     if json_output:
         print_json(result.model_dump(mode="json"))
         return
@@ -276,6 +296,7 @@ def _print(records: list[Any]) -> None:
     from rich.console import Console
 
     from facekd.benchmarks.record import FLAGS
+    from facekd.benchmarks.report.select import label_of
     from facekd.benchmarks.table import TERMINAL, fit_terminal, rows_of
 
     for device in {record.device.id: record.device for record in records}.values():
@@ -287,7 +308,7 @@ def _print(records: list[Any]) -> None:
             print(f"no room here for {', '.join(left_out)}: they are in --json, in --out and in the report")
     for record in records:
         if record.flags:
-            print(f"{record.model.name}, {record.setup.runtime}, {record.setup.threads}: {', '.join(record.flags)}")
+            print(f"{label_of(record)}: {', '.join(record.flags)}")
     for flag in sorted({flag for record in records for flag in record.flags}):
         print(f"{flag}: {FLAGS[flag]}")
 
@@ -295,12 +316,10 @@ def _print(records: list[Any]) -> None:
 def _limits(records: list[Any]) -> str | None:
     if records[0].device.kind != "host":
         return None  # the phone's own clock; no limit is measured there
+    from facekd.benchmarks.table import limits_of
+
     overhead_ns = 1e6 * max(record.latency.clock_overhead_ms for record in records)
-    peaks = {
-        f"{record.rate.peak_gflops:.0f} GFLOP/s, threads {record.setup.threads}, {record.rate.peak_kernel}": None
-        for record in records
-        if record.rate is not None and record.rate.peak_gflops is not None
-    }
+    peaks = limits_of(records)
     limit = f"; ×: how many times longer than this machine's matrix product: {'; '.join(peaks)}" if peaks else ""
     return f"clock overhead of {overhead_ns:.0f} ns subtracted{limit}"
 

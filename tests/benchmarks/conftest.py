@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facekd.benchmarks.compare import Comparison, Ratio
 from facekd.benchmarks.record import ModelFacts, Record
 from facekd.benchmarks.subject import Subject
 from facekd.export.manifest import Manifest
@@ -117,6 +118,31 @@ def make_record() -> Callable[..., Record]:
         return Record.model_validate(data)
 
     return make
+
+
+@pytest.fixture
+def comparison(make_record: Callable[..., Record]) -> Comparison:
+    """Of a model of 2 ms and one of 8.4."""
+    return Comparison(
+        a=make_record().model,
+        b=make_record(model={"name": "other", "sha256": "01"}).model,
+        a_runtime="onnxruntime",
+        b_runtime="litert",
+        threads=1,
+        batch=1,
+        rounds=12,
+        runs_a_round=(50, 12),
+        a_ms=2.0,
+        b_ms=8.4,
+        a_cpu_ms=2.0,
+        b_cpu_ms=8.4,
+        wall=Ratio(ratio=4.2, low=4.1, high=4.3),
+        cpu=Ratio(ratio=4.2, low=4.1, high=4.3),
+        cpu_share=0.99,
+        interval_wanted=0.03,
+        reached=False,
+        verdict="net fp32 (onnxruntime) is 4.200 times as fast as other (litert) (95 % interval 4.100 to 4.300)",
+    )
 
 
 @pytest.fixture(scope="session")

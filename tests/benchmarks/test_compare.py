@@ -1,10 +1,15 @@
 """Interleaved comparison, on two scripted models that share a noisy machine."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from facekd.benchmarks.compare import ComparePlan, Ratio, interleave, verdict
+from facekd.benchmarks.compare import ComparePlan, Comparison, Ratio, interleave, read_comparisons, verdict
+from facekd.benchmarks.record import append_record
 from facekd.benchmarks.statistics import ratio_interval
+from facekd.errors import FacekdError, UsageError
 
 
 class Machine:
@@ -76,3 +81,18 @@ def test_a_starved_comparison_does_not_claim_by_wall_time() -> None:
     assert "10 % of the time" in said
     assert verdict("A", "B", unclear, faster, share=0.1, threads=1).startswith("A is 2.000 times as fast as B by proc")
     assert verdict("A", "B", faster, faster, share=0.1, threads=2).startswith("no claim")
+
+
+def test_comparisons_come_back_as_they_went(tmp_path: Path, comparison: Comparison) -> None:
+    path = tmp_path / "compared.jsonl"
+    append_record(path, comparison)
+    line = comparison.model_dump(mode="json")
+    del line["schema_version"]  # as lines were before they had one
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert read_comparisons(path) == [comparison] * 2
+    path.write_text(path.read_text() + "{}\n")
+    with pytest.raises(FacekdError, match=r"compared\.jsonl, line 3 is not a comparison"):
+        read_comparisons(path)
+    with pytest.raises(UsageError, match="does not exist"):
+        read_comparisons(tmp_path / "none.jsonl")

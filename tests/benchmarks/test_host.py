@@ -1,5 +1,6 @@
 """Measuring here: a tiny model through its real runtime in its own process, and what surrounds it."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from facekd.benchmarks.process import Worker
 from facekd.benchmarks.record import Record, read_records
 from facekd.benchmarks.run import HostRun, rate_of, run_on_host
 from facekd.benchmarks.runtimes import get_runtime
-from facekd.benchmarks.runtimes.onnxruntime import operators_of
+from facekd.benchmarks.runtimes.onnxruntime import OnnxRuntime, operators_of
 from facekd.benchmarks.subject import Subject, find_subjects
 from facekd.data.verification_set import VerificationSet
 from facekd.errors import FacekdError, UsageError
@@ -171,6 +172,14 @@ def test_runtimes_that_are_not_there() -> None:
     if sys.platform != "darwin":
         with pytest.raises(UsageError, match="coreml runs on a Mac"):
             get_runtime("coreml").require()
+
+
+def test_what_runtimes_say_at_import_does_not_reach_the_screen(
+    onnx_face_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(OnnxRuntime, "require", lambda self: os.write(2, b"I0000 hello"))
+    find_subjects([onnx_face_model])
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("content", [None, "mine.txt"])

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facekd.benchmarks.compare import Comparison
 from facekd.benchmarks.record import Record
 from facekd.benchmarks.report import build_report
+from facekd.benchmarks.report.markdown import results_section
 from facekd.benchmarks.report.page import write_page
-from facekd.benchmarks.report.select import history, latest, pareto_front
+from facekd.benchmarks.report.plots import LABEL_PT, label_offsets
+from facekd.benchmarks.report.select import history, latest, on_one_set, pareto_front
 from facekd.errors import UsageError
 
 Make = Callable[..., Record]
@@ -38,6 +41,53 @@ def test_latest_and_history(make_record: Make) -> None:
     assert [r.id for r in latest([*records, other])] == ["x", "4"]
     (series,) = history([*records, other]).values()
     assert [r.id for r in series] == ["2", "3", "4"]  # one a commit, its newest, in time's order
+
+
+def test_one_name_for_two_targets_files_hides_neither(make_record: Make) -> None:
+    """The ONNX and the Android target's file of one bundle are for one runtime."""
+    both = [make_record(id=target, model={"target": target}) for target in ("onnx", "android")]
+    assert len(latest(both)) == 2
+
+
+def test_accuracies_on_different_sets_are_not_plotted_together(make_record: Make) -> None:
+    records = [make_record(id=i, accuracy={"fingerprint": name}) for i, name in zip("abcd", "xyyz", strict=True)]
+    records.append(make_record(id="e", accuracy=None))
+    assert [record.id for record in on_one_set(records)] == ["b", "c"]
+    assert on_one_set([records[-1]]) == []
+
+
+def test_figures_cover_no_point_and_no_other_figure() -> None:
+    """40 points that lie close together, as the variants of one model do."""
+    points = np.random.default_rng(0).uniform((0, 0), (60, 12), (40, 2))
+    labelled = list(range(0, 40, 5))
+    offsets = label_offsets(points, labelled)
+    figures = [(points[i][0], points[i][1] + offset) for i, offset in zip(labelled, offsets, strict=True)]
+    for n, (x, y) in enumerate(figures):
+        for other_x, other_y in [*points, *figures[:n]]:
+            assert abs(other_x - x) >= LABEL_PT or abs(other_y - y) >= LABEL_PT - 1e-9
+    assert label_offsets(np.array([[0.0, 0.0], [50, 0]]), [0, 1]) == [LABEL_PT, LABEL_PT]
+
+
+def test_the_table_for_documents(make_record: Make, comparison: Comparison) -> None:
+    """A row a configuration, units in the headings, fewest threads first; the figures of a record stand in its row."""
+    records = [
+        make_record(id=f"{name}{threads}", model={"name": name}, setup={"threads": threads}, latency={"p50_ms": p50})
+        for threads, name, p50 in ((2, "a", 1.0), (1, "b", 2.0), (1, "c", 1.5))
+    ]
+    text = results_section(records, [comparison], command="facekd benchmark report x")
+    head, rule, *rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    head = [cell.strip() for cell in head]
+    assert len({len(head), len(rule), *map(len, rows)}) == 1
+    cells = [{name: cell.strip() for name, cell in zip(head, row, strict=True)} for row in rows]
+    assert [(row["model"], row["threads"], row["p50 ms"]) for row in cells] == [
+        ("c", "1", "1.50"),
+        ("b", "1", "2.00"),
+        ("a", "2", "1.00"),
+    ]
+    assert (cells[0]["model MiB"], cells[0]["accuracy %"], cells[0]["times limit"]) == ("30.0", "99.00", "1.50")
+    assert "accuracy on lfw, 6000 pairs" in text and "- 300 GFLOP/s, threads 2, torch mm" in text
+    assert "- interval_wide: " in text and f"- {comparison.verdict}; medians 2.00 and 8.40 ms, 1 thread, 12" in text
+    assert text.endswith("\n    facekd benchmark report x\n")
 
 
 def data_of(page: str) -> dict:  # type: ignore[type-arg]
@@ -68,6 +118,8 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path, make_record: Make) -> 
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="mine"):
             build_report([make_record()], tmp_path / "mine", overwrite=overwrite)
+    with pytest.raises(UsageError, match=r"photo\.png/report cannot be written \("):
+        build_report([make_record()], tmp_path / "mine/photo.png/report")
     assert (tmp_path / "mine/photo.png").exists()
 
 
@@ -84,7 +136,7 @@ def test_ten_thousand_records_stay_a_few_megabytes(tmp_path: Path, make_record: 
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the page's script is not run")
-def test_the_page_in_a_browser(tmp_path: Path, make_record: Make) -> None:
+def test_the_page_in_a_browser(tmp_path: Path, make_record: Make, comparison: Comparison) -> None:
     """It loads, sorts by a number and backwards (as the link says), and draws every point and series."""
     times = [12.0, 3.0, 110.0, 7.5]
     records = [
@@ -98,7 +150,7 @@ def test_the_page_in_a_browser(tmp_path: Path, make_record: Make) -> None:
         for i, time in enumerate(times)
         for day, commit in ((1, "aa"), (2, "bb"))
     ]
-    write_page(records, tmp_path / "page.html")
+    write_page(records, tmp_path / "page.html", comparisons=[comparison])
     command = [
         str(BROWSER),
         "--headless=new",
@@ -115,6 +167,9 @@ def test_the_page_in_a_browser(tmp_path: Path, make_record: Make) -> None:
     assert order == [f"net {i}" for i in sorted(range(4), key=lambda i: -times[i])]
     assert 'aria-sort="descending"' in shown
     assert shown.count('class="point"') == 4
+    assert f"<li>{comparison.verdict}; " in shown
+    assert ">110.000</td>" in shown and ">110</td>" not in shown  # a column's figures have the same decimals
+    assert "<th>batch</th>" not in shown and "; batch 1, " in shown  # one value for all: in the summary
     assert shown.count('class="name"') == 1  # all have one accuracy: the fastest alone is on the front
     assert shown.count('class="quantiles"') == 4
     assert shown.count('class="operator"') == 4
