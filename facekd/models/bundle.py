@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -141,7 +142,7 @@ def load_bundle(path: str | Path) -> Bundle:
     card = read_card(path)
     state = _read_weights(path / WEIGHTS_FILE, card.sha256)
     _check_trusted(card.architecture.name, path)
-    model = _build(card, state, path)
+    model = _build(card, state, path / WEIGHTS_FILE)
     load_strictly(model, state, source=path / WEIGHTS_FILE)
     if getattr(model, "embedding_width", None) != card.embedding_width:
         raise FacekdError(
@@ -194,6 +195,13 @@ def load_strictly(model: nn.Module, state: dict[str, torch.Tensor], *, source: P
     Raises:
         FacekdError: keys are missing or unexpected, or a shape differs; names the first few.
     """
+    _check_fits(model, state, source)
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=True
+    )
+
+
+def _check_fits(model: nn.Module, state: dict[str, torch.Tensor], source: Path) -> None:
     own = model.state_dict()
     problems = []
     for what, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
@@ -206,9 +214,6 @@ def load_strictly(model: nn.Module, state: dict[str, torch.Tensor], *, source: P
             break
     if problems:
         raise FacekdError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}")
-    model.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=True
-    )
 
 
 @contextmanager
@@ -242,32 +247,61 @@ def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
-def _build(card: Card, state: dict[str, torch.Tensor], path: Path) -> nn.Module:
-    """The card's architecture with fresh weights; given up as soon as it is much larger than the weights.
+def _build(card: Card, state: dict[str, torch.Tensor], source: Path) -> nn.Module:
+    """The card's architecture with fresh weights, of exactly the shapes of `state`.
 
-    A card may come from anywhere, and a width of 10^9 in it would fill the memory before the shapes are compared.
+    A card may come from anywhere, and a width of 10^9 in it would fill the memory before the shapes are compared: so
+    the model is first built on the meta device, where tensors have a shape and no content.
     """
-    budget = 8 * sum(value.numel() for value in state.values()) + 2**22  # models make and replace some on their way
-    count = 64 * len(state) + 4096
-
-    def weigh(module: nn.Module, name: str, value: torch.Tensor | None) -> None:
-        nonlocal budget, count
-        del module, name
-        budget -= 0 if value is None else value.numel()
-        count -= 1
-        if min(budget, count) < 0:
-            raise FacekdError(f"{path}: its card describes a model far larger than its weights; restore the bundle")
-
-    # torch.empty touches no memory: a parameter is weighed before it is filled.
-    hook = register_module_parameter_registration_hook(weigh)
+    name, arguments = card.architecture.name, card.architecture.arguments
     try:
-        return create_model(card.architecture.name, **card.architecture.arguments)
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise FacekdError(
-            f"{path}: its card's arguments do not build {card.architecture.name} ({' '.join(str(error).split())[:200]})"
-        ) from error
+        if ":" not in name:  # a trusted function is not asked to build on the meta device too
+            _check_numbers(arguments, max(sum(value.numel() for value in state.values()), 2**16), source)
+            with torch.device("meta"), _count_parameters(64 * len(state) + 4096, source):
+                skeleton = create_model(name, **arguments)
+            _check_fits(skeleton, state, source)
+            _check_buffers(skeleton, source)
+        return create_model(name, **arguments)
+    except FacekdError:
+        raise
+    except Exception as error:  # a stranger's arguments may break a constructor at any line
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise FacekdError(f"{source.parent}: its card's arguments do not build {name} ({reason})") from error
+
+
+def _check_numbers(arguments: Any, limit: int, source: Path) -> None:
+    """A size or depth beyond the number of weights cannot be true, and constructors make lists of such lengths."""
+    if isinstance(arguments, dict | list | tuple):
+        for value in arguments.values() if isinstance(arguments, dict) else arguments:
+            _check_numbers(value, limit, source)
+    elif isinstance(arguments, int | float) and not abs(arguments) <= limit:
+        raise FacekdError(f"{source} does not fit its card, whose arguments say {arguments:.4g}")
+
+
+@contextmanager
+def _count_parameters(limit: int, source: Path) -> Iterator[None]:
+    """Gives up on a model of more than `limit` parameters: 10^9 empty layers fill the memory too."""
+    count = 0
+
+    def add(module: nn.Module, name: str, value: torch.Tensor | None) -> None:
+        nonlocal count
+        del module, name, value
+        count += 1
+        if count > limit:
+            raise FacekdError(f"{source} does not fit its card, which describes a model of many more layers")
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
     finally:
         hook.remove()
+
+
+def _check_buffers(skeleton: nn.Module, source: Path) -> None:
+    """Buffers that are computed, not stored (a window's relative positions), grow unseen by the comparison."""
+    size, parameters = (sum(t.numel() for t in tensors) for tensors in (skeleton.buffers(), skeleton.parameters()))
+    if size > parameters + 2**22:
+        raise FacekdError(f"{source.parent}: its card describes a model whose buffers hold {size:,} values")
 
 
 def _check_trusted(architecture: str, path: Path) -> None:

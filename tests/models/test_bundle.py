@@ -1,6 +1,7 @@
 """Bundles: what is saved is what is loaded, whole or not at all; anything else is a one-line error."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +223,12 @@ def rewrite(path: Path, change: Callable[[dict], object]) -> None:
     edit(path, lambda card: card.update(sha256=file_sha256(path / "model.safetensors")))
 
 
+def build(path: Path, name: str = "mobilefacenet", **arguments: object) -> None:
+    """Makes the card describe another model."""
+    own = ARGUMENTS if name == "mobilefacenet" else {}
+    edit(path, lambda card: card.update(architecture={"name": name, "arguments": own | arguments}))
+
+
 def garbage(path: Path) -> None:
     """Weights that are no safetensors file, with a matching hash."""
     (path / "model.safetensors").write_bytes(b"not weights")
@@ -273,6 +280,9 @@ DAMAGE = [
         UsageError,
         "unknown model 'mobilefacenet_x'",
     ),
+    ("arguments of a wrong kind", lambda p: build(p, blocks="abcd"), FacekdError, "do not build mobilefacenet"),
+    ("card nested", lambda p: (p / "card.json").write_text("[" * 100_000), FacekdError, "is not valid JSON"),
+    ("card of digits", lambda p: (p / "card.json").write_text("9" * 10_000), FacekdError, "is not valid JSON"),
     ("newer schema", lambda p: edit(p, lambda c: c.update(schema_version=2)), FacekdError, "schema version 2.*upgrade"),
     ("card no JSON", lambda p: (p / "card.json").write_text("{"), FacekdError, "is not valid JSON"),
     ("card no object", lambda p: (p / "card.json").write_text("[]"), FacekdError, "is not a bundle's card"),
@@ -328,3 +338,23 @@ def test_a_card_cannot_run_code_that_was_not_trusted(
     edit(saved, lambda c: c.update(architecture={"name": "own_models:tiny", "arguments": ARGUMENTS}))
     monkeypatch.setenv("FACEKD_TRUSTED_MODULES", "other,own_models")
     assert load_bundle(saved).card.architecture.name == "own_models:tiny"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("mobilefacenet", {"embedding_width": 10**10}),
+        ("mobilefacenet", {"feature_channels": 10**9}),
+        ("mobilefacenet", {"blocks": [10**9, 1, 1, 1]}),
+        ("vit_teacher", {"img_size": 100_000, "depth": 1}),
+        ("vit_teacher", {"depth": 10**9}),
+        ("swin_teacher", {"embed_dim": 10**9 // 8 * 8}),
+        ("timm/resnet18", {"embedding_width": 10**12}),
+    ],
+)
+def test_a_card_cannot_fill_the_memory(saved: Path, name: str, arguments: dict[str, object]) -> None:
+    build(saved, name, **arguments)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FacekdError, match=r"does not fit|do not build"):
+        load_bundle(saved)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # KiB
