@@ -21,6 +21,7 @@ from facekd.data.source import ALIGNED_SIZE, UnreadableImage, sha256_of
 from facekd.errors import FacekdError, UsageError
 
 EXACT_FLOAT32 = 1 << 24  # labels and key ranges are float32 in the file: exact whole numbers up to here
+_LACKING_LISTED = 1_000_000  # more than these are one entry among the broken: a damaged range may be of 16 million
 
 logger = logging.getLogger("facekd")
 
@@ -112,13 +113,20 @@ class RecordReader:
         header = self._file.headers(zero)
         if not (header.whole[0] and header.flag[0] == 2 and header.image_bytes[0] == 0):
             return everything, []
-        id0 = round(float(header.label[0]))
-        if id0 >= EXACT_FLOAT32:  # the range is rounded: tell images from identity records by what they hold
-            others = self._file.headers(everything)
-            return np.flatnonzero((keys != 0) & ~((others.flag == 2) & (others.image_bytes == 0) & others.whole)), []
-        images = np.flatnonzero((keys > 0) & (keys < id0))
-        missing = np.setdiff1d(np.arange(1, id0), keys[images])
-        return images, [(str(key), "missing: in the file's range of images, not in the file") for key in missing]
+        end = float(header.label[0])
+        if 1 <= end < EXACT_FLOAT32:
+            images = np.flatnonzero((keys > 0) & (keys < end))
+            lacking = round(end) - 1 - len(images)
+            if lacking <= _LACKING_LISTED:
+                missing = np.setdiff1d(np.arange(1, round(end)), keys[images])
+                return images, [
+                    (str(key), "missing: in the file's range of images, not in the file") for key in missing
+                ]
+            broken = [("0", f"its range of images ends before {end:.0f}: {lacking:,} of them are not in the file")]
+        else:  # rounded by float32, or damaged
+            broken = [] if EXACT_FLOAT32 <= end < np.inf else [("0", f"its range of images ends before {end}")]
+        others = self._file.headers(everything)  # tell images from identity records by what they hold
+        return np.flatnonzero((keys != 0) & ~((others.flag == 2) & (others.image_bytes == 0) & others.whole)), broken
 
     def _labels_of(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Drops records with a damaged frame into `broken`; (positions, whole-number labels int64) of the others."""

@@ -320,6 +320,15 @@ def test_the_image_range_beyond_float32_is_told_by_content(tmp_path: Path) -> No
     assert len(reader) == 1 and reader.key(0) == "1"
 
 
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), -float("inf"), -3.0, 0.0, 1e7])
+def test_a_damaged_image_range_is_named_and_told_by_content(tmp_path: Path, end: float) -> None:
+    records = [frame(header(2, 0, 0, end, end)), frame(header(0, 1, 1) + png(1)), frame(header(2, 0, 2, 1, 2))]
+    reader = RecordReader(write(tmp_path, records))
+    assert [reader.key(i) for i in range(len(reader))] == ["1"]
+    ((key, reason),) = reader.broken
+    assert key == "0" and "its range of images ends before" in reason
+
+
 def test_opening_does_not_load_the_file(tmp_path: Path) -> None:
     """What a pickled reader carries is its index, not its records."""
     blob = np.random.default_rng(0).bytes(200_000)
