@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 
 from facekd.cli.output import print_json, print_table
-from facekd.data.dataset import EpochSampler, FaceDataset, collate
+from facekd.data.augmentation import AugmentationConfig
+from facekd.data.dataset import EpochSampler, FaceDataset
 from facekd.data.indexed import ARRAYS, SCHEMA, IndexedRecords, write_index
 from facekd.data.recordio import LENGTH_MASK, MAGIC_BYTES
 from facekd.data.records import RecordReader, RecordWriter
@@ -80,7 +81,7 @@ def order(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Images a second of one core: decoding JPEG alone, and batches of each kind of source, no augmentation."""
+    """Images a second of one core: decoding JPEG alone, and batches of each kind of source in the same process."""
     plain = open_source(options.data) if options.data else RecordReader(drawn(folder, 2000))
     if not isinstance(plain, RecordReader):
         raise SystemExit("--data: give a .rec file, or a folder that holds train.rec")
@@ -97,28 +98,25 @@ def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     encoded = [np.frombuffer(plain.encoded(i), np.uint8) for i in range(count)]
     positions = np.random.default_rng(0).permutation(count).tolist()
 
-    def decode() -> None:
-        for i in positions:
+    def decode(chosen: list[int]) -> None:
+        for i in chosen:
             cv2.imdecode(encoded[i], cv2.IMREAD_COLOR)
 
-    def batches(source: Source) -> Callable[[], None]:
-        dataset = FaceDataset(source)
-
-        def run() -> None:
-            for start in range(0, count, 100):
-                collate([dataset[0, i] for i in positions[start : start + 100]])
-
-        return run
+    def batches(source: Source, augmentation: AugmentationConfig | None = None) -> Callable[[list[int]], None]:
+        dataset = FaceDataset(source, augmentation=augmentation)
+        return lambda chosen: dataset.__getitems__([(0, i) for i in chosen]) and None
 
     work = {"JPEG decode alone": decode, **{name: batches(source) for name, source in sources.items()}}
+    work["one .rec, flipped at random"] = batches(plain, AugmentationConfig())
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(6):  # in turns, so that a disturbance meets all; the first round fills the caches
-        for name, run in work.items():
-            start = time.process_time()
-            run()
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    rates = {name: count / float(np.median(values)) for name, values in seconds.items()}
+    for turn in range(6):  # in turns of one batch, so that a disturbance meets all; the first round fills the caches
+        for at in range(0, count - 99, 100):
+            for name, run in work.items():
+                start = time.thread_time()
+                run(positions[at : at + 100])
+                if turn:
+                    seconds[name].append(time.thread_time() - start)
+    rates = {name: 100 / float(np.median(values)) for name, values in seconds.items()}
     base = rates["JPEG decode alone"]
     return {
         "images": count,

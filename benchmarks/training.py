@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from facekd.cli.output import print_json, print_table
-from facekd.data.dataset import FaceDataset, collate
+from facekd.data.dataset import FaceDataset
 from facekd.data.source import Source, Subset
 from facekd.distillation.build import build_task
 from facekd.distillation.prompting import PromptedTeacher
@@ -164,7 +164,7 @@ def _loader(source: Source, recipe: Recipe) -> Callable[[], None]:
     def read() -> None:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(0)
-        collate([dataset[0, next(order)] for _ in range(recipe.training.batch_size)])
+        dataset.__getitems__([(0, next(order)) for _ in range(recipe.training.batch_size)])
         cv2.setNumThreads(threads)
 
     return read

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,24 +24,11 @@ STORED_ORDER_BELOW = 12_500_000
 
 _POSITIONS = 1 << 16
 
-
-class Sample(NamedTuple):
-    """One image: uint8 RGB [3, h, w], its label and its name."""
-
-    image: torch.Tensor
-    label: int
-    key: str
+Batch = dict[str, Any]
 
 
-class Broken(NamedTuple):
-    """Stands for an image that could not be read; `collate` counts it."""
-
-    key: str
-    reason: str
-
-
-class FaceDataset(Dataset[Sample | Broken]):
-    """Map-style over a source; an index is (epoch, i), as EpochSampler yields it.
+class FaceDataset(Dataset[Batch]):
+    """Map-style over a source; an index is (epoch, i), as EpochSampler yields it. A whole batch is read at once.
 
     The augmentation of sample (epoch, i) draws from default_rng([seed, epoch, i]) alone: neither the worker, nor the
     order, nor what was read before changes it.
@@ -63,33 +50,44 @@ class FaceDataset(Dataset[Sample | Broken]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: tuple[int, int]) -> Sample | Broken:
-        epoch, i = index
-        try:
-            image = self.source.read(i)
-        except UnreadableImage as error:
-            return Broken(error.key, error.reason)
-        if self.augmentation is not None:
-            image = augment(image, self.augmentation, np.random.default_rng([self.seed, epoch, i]))
-        chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return Sample(chw, int(self.source.labels[i]), self.source.key(i))
+    def __getitem__(self, index: tuple[int, int]) -> Batch:
+        return self.__getitems__([index])
 
+    def __getitems__(self, indices: Sequence[tuple[int, int]]) -> Batch:
+        """Reads what can be read and lists what cannot; torch's loader calls this once a batch.
 
-def collate(samples: Sequence[Sample | Broken]) -> dict[str, Any]:
-    """Batches what could be read and lists what could not.
+        Returns:
+            images: uint8 [b, 3, h, w], in NHWC memory, as decoders write pixels; labels: int64 [b]; keys: list of b
+            names; broken: list of (key, reason).
+            b is smaller than the number of indices by len(broken), and may be 0 (images [0, 3, 0, 0]).
 
-    Returns:
-        images: uint8 [b, 3, h, w]; labels: int64 [b]; keys: list of b names; broken: list of (key, reason).
-        b is smaller than the batch size by len(broken), and may be 0 (images [0, 3, 0, 0]).
-    """
-    read = [sample for sample in samples if isinstance(sample, Sample)]
-    none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    return {
-        "images": torch.stack([sample.image for sample in read]) if read else none,
-        "labels": torch.tensor([sample.label for sample in read], dtype=torch.int64),
-        "keys": [sample.key for sample in read],
-        "broken": [tuple(sample) for sample in samples if isinstance(sample, Broken)],
-    }
+        Raises:
+            UsageError: the images are not all of one size.
+        """
+        images, shape = np.empty((0, 0, 0, 3), dtype=np.uint8), None
+        read: list[int] = []
+        broken: list[tuple[str, str]] = []
+        for epoch, i in indices:
+            try:
+                image = self.source.read(i)
+            except UnreadableImage as error:
+                broken.append((error.key, error.reason))
+                continue
+            if self.augmentation is not None:
+                image = augment(image, self.augmentation, np.random.default_rng([self.seed, epoch, i]))
+            if shape is None:
+                shape = image.shape
+                images = np.empty((len(indices), *shape), dtype=np.uint8)
+            elif image.shape != shape:
+                raise UsageError(f"image {self.source.key(i)} of {self.source.name} has another size than the others")
+            images[len(read)] = image  # straight into the batch, and reordered only if the training asks for NCHW
+            read.append(i)
+        return {
+            "images": torch.from_numpy(images[: len(read)]).permute(0, 3, 1, 2),
+            "labels": torch.from_numpy(self.source.labels[read].astype(np.int64)),
+            "keys": [self.source.key(i) for i in read],
+            "broken": broken,
+        }
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -192,7 +190,7 @@ def make_loader(
     groups: IdentityGroups | None = None,
     context: str | None = None,
 ) -> DataLoader[Any]:
-    """A loader of dicts as `collate` makes them, from batch `start_batch` of `epoch` on.
+    """A loader of dicts as FaceDataset makes them, from batch `start_batch` of `epoch` on.
 
     For the next epoch call `loader.sampler.set_epoch(epoch)` and iterate again: the workers stay.
 
@@ -234,7 +232,7 @@ def make_loader(
         FaceDataset(source, augmentation=augmentation, seed=seed),
         batch_size=batch_size,
         sampler=sampler,
-        collate_fn=collate,
+        collate_fn=_as_it_is,
         num_workers=workers,
         drop_last=drop_last,
         pin_memory=pin_memory,
@@ -243,6 +241,11 @@ def make_loader(
         prefetch_factor=4 if workers > 0 else None,
         multiprocessing_context=_context(context) if workers > 0 else None,
     )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """FaceDataset has made the batch; torch's own collation would go through its keys once more."""
+    return batch
 
 
 def _context(name: str | None) -> BaseContext:

@@ -45,15 +45,16 @@ def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> 
     if width * height > MAX_PIXELS // (4 if transparent else 1):
         raise UnreadableImage(key, f"{width}x{height} pixels: larger than any photograph that is read here")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_COLOR)
+        flag = cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_COLOR_RGB
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         raise UnreadableImage(key, f"cannot be decoded ({error.err or error})") from None
     if image is None:
         raise UnreadableImage(key, f"not an image that can be decoded ({len(data)} bytes, starts {data[:4]!r})")
     if transparent:
-        image = _over_black(image)
+        image = cv2.cvtColor(_over_black(image), cv2.COLOR_BGR2RGB)
     check_size(image, key, size)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def check_size(image: np.ndarray, key: str, size: tuple[int, int] | None) -> None:
@@ -123,7 +124,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 def _cut_short(data: bytes) -> bool:
     """OpenCV decodes a truncated JPEG to an image with a grey rest, and says so on stderr only."""
     if data.startswith(b"\xff\xd8\xff"):
-        return b"\xff\xd9" not in data[-64:] and not _ends_after_scan(data)
+        return not data.endswith(b"\xff\xd9") and b"\xff\xd9" not in data[-64:] and not _ends_after_scan(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return b"IEND" not in data[-64:] and b"IEND" not in data
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":

@@ -8,6 +8,7 @@ the four magic bytes back between the parts. The .idx beside it is text: key TAB
 import contextlib
 import logging
 import mmap
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ MAGIC = 0xCED7230A
 MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 LENGTH_MASK = (1 << 29) - 1
 HEADER_BYTES = 24  # struct <IfQQ: flag, label, id, id2
+_FRAME = struct.Struct("<II")
 
 _CHECK_ALL_BELOW = 300_000  # above it the index is checked on a sample: a full check would read a whole 100 GB file
 _SAMPLE = 4096
@@ -73,10 +75,15 @@ class RecordFile:
 
     def payload(self, position: int) -> bytes:
         """The whole payload of record `position`, split records joined. Raises UnreadableImage with its key."""
-        key = str(self.keys[position])
-        data = self._mapped()
+        data, offset = self._mapped(), int(self.offsets[position])
+        if 0 <= offset <= self.size - 8:
+            magic, length = _FRAME.unpack_from(data, offset)
+            start = offset + 8
+            if magic == MAGIC and start + length <= self.size:  # sound and not split: cflag, above LENGTH_MASK, is 0
+                self._touched += length
+                return data[start : start + length]
         parts: list[bytes] = []
-        for start, length, cflag in self._parts(int(self.offsets[position]), key):
+        for start, length, cflag in self._parts(offset, str(self.keys[position])):
             parts.append(data[start : start + length])
             self._touched += length
             if cflag in (0, 3):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from facekd.data.augmentation import AugmentationConfig
-from facekd.data.dataset import Broken, EpochSampler, FaceDataset, _start_worker, collate, make_loader
+from facekd.data.dataset import EpochSampler, FaceDataset, _start_worker, make_loader
 from facekd.data.decoding import encode_png
 from facekd.data.records import RecordWriter
 from facekd.data.source import UnreadableImage, open_source
@@ -109,11 +109,11 @@ def test_a_sample_depends_only_on_seed_epoch_and_index() -> None:
         FaceDataset(Numbers(9), augmentation=ALL, seed=1),
         FaceDataset(Numbers(9), augmentation=ALL, seed=1),
     )
-    expected = {(epoch, i): dataset[epoch, i].image for epoch in range(3) for i in range(9)}
+    expected = {(epoch, i): dataset[epoch, i]["images"] for epoch in range(3) for i in range(9)}
     for index in reversed(list(expected)):
-        assert torch.equal(again[index].image, expected[index])
+        assert torch.equal(again[index]["images"], expected[index])
     other = FaceDataset(Numbers(9), augmentation=ALL, seed=2)
-    assert any(not torch.equal(other[index].image, image) for index, image in expected.items())
+    assert any(not torch.equal(other[index]["images"], image) for index, image in expected.items())
     assert any(not torch.equal(expected[0, i], expected[1, i]) for i in range(9))
 
 
@@ -150,7 +150,13 @@ def test_broken_images_are_counted_not_hidden() -> None:
     assert [len(batch["keys"]) for batch in seen] == [4, 0]
     assert seen[0]["broken"] == [("k2", "spoiled")] and len(seen[1]["broken"]) == 5
     assert seen[0]["images"].shape[0] == 4 and seen[1]["images"].shape[0] == seen[1]["labels"].shape[0] == 0
-    assert collate([Broken("a", "b")])["broken"] == [("a", "b")]
+
+
+def test_images_of_several_sizes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Numbers(10)
+    monkeypatch.setattr(source, "read", lambda i: np.zeros((16, 16 + i, 3), np.uint8))
+    with pytest.raises(UsageError, match="image k1 of numbers has another size"):
+        batches(source=source, shuffle=False)
 
 
 def test_the_last_batch_is_left_out_or_kept() -> None:
@@ -188,7 +194,7 @@ def test_memory_stays_flat_over_epochs(tmp_path: Path, monkeypatch: pytest.Monke
     process, resident = psutil.Process(), []
     for epoch in range(8):
         for i in range(len(dataset)):
-            assert dataset[epoch, i].key == str(i + 1)
+            assert dataset[epoch, i]["keys"] == [str(i + 1)]
         gc.collect()
         resident.append(process.memory_info().rss)
     assert max(resident) - resident[0] < 12_000_000
