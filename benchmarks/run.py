@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from facekd import __version__
 from facekd.benchmarks.accuracy import FingerprintedPairs, accuracy_of
@@ -246,11 +247,10 @@ def _bar(
     total: int, *, enabled: bool
 ) -> Iterator[tuple[Callable[[str, float], None], Callable[[], AbstractContextManager[None]]]]:
     """(describe and move the bar, a block in which another bar has the terminal)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not enabled
-    ) as progress:
+    # On a narrow terminal the name gives way, not the times.
+    name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    columns = (name, BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not enabled, expand=True) as progress:
         task = progress.add_task("benchmark", total=total)
 
         @contextmanager

@@ -305,7 +305,7 @@ def _print(records: list[Any]) -> None:
         rows = rows_of(its, [TERMINAL[heading] for heading in headings])
         print_table(f"{device.name}, {device.system}", headings, rows, _limits(its))
         if left_out:
-            print(f"no room here for {', '.join(left_out)}: they are in --json, in --out and in the report")
+            print(f"no room here for {', '.join(left_out)}: see --json, --out or the report")
     for record in records:
         if record.flags:
             print(f"{label_of(record)}: {', '.join(record.flags)}")
