@@ -97,8 +97,10 @@ def test_no_such_recipe_names_the_shipped_ones() -> None:
         load_recipe("celebra")
 
 
-def test_not_yaml(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"a: [1, 2", b"[" * 2_000, b"a: " + b"9" * 10_000, b"\xff\xfe\x00"])
+def test_not_yaml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text("a: [1, 2", encoding="utf-8")
-    with pytest.raises(UsageError, match="is not YAML"):
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="is not YAML") as caught:
         load_recipe(path)
+    assert "\n" not in str(caught.value)

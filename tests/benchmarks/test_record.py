@@ -1,6 +1,7 @@
 """The record's schema: what was written once is read for ever, and damage is named by its line."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,13 @@ def test_the_first_schema_is_still_read(tmp_path: Path, plain: dict[str, Any]) -
         (lambda line: line.replace('"schema_version": 1', '"schema_version": 99'), "line 2 has schema 99"),
         (lambda line: line.replace('"runs": 101', '"runs": "many"'), "line 2: field 'latency.runs'"),
         (lambda line: "[]", "line 2 is not a benchmark record"),
+        (lambda line: "[" * 100_000, "line 2 is not a benchmark record"),
+        (
+            lambda line: re.sub(r'"quantiles_ms": \[[^]]*\]', '"quantiles_ms": [1, 2]', line),
+            "quantiles_ms.*has 2 values",
+        ),
     ],
-    ids=["cut short", "from the future", "a wrong type", "not an object"],
+    ids=["cut short", "from the future", "a wrong type", "not an object", "nested without end", "two quantiles"],
 )
 def test_damage_is_named(tmp_path: Path, plain: dict[str, Any], change: Callable[[str], str], message: str) -> None:
     line = json.dumps(plain)
@@ -43,6 +49,13 @@ def test_damage_is_named(tmp_path: Path, plain: dict[str, Any], change: Callable
     path = tmp_path / "records.jsonl"
     path.write_text(f"{line}\n{change(line)}\n")
     with pytest.raises(FacekdError, match=message):
+        read_records(path)
+
+
+def test_bytes_that_are_no_text_are_named_too(tmp_path: Path, plain: dict[str, Any]) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(json.dumps(plain).encode() + b"\n\xff\xfe{\n")
+    with pytest.raises(FacekdError, match="line 2 is not a benchmark record"):
         read_records(path)
 
 

@@ -222,6 +222,9 @@ def test_a_damaged_artefact_is_refused(tmp_path: Path) -> None:
     incomplete = write_artefact(tmp_path / "incomplete", preprocess="out", input={"spec": {}})
     with pytest.raises(FacekdError, match="is not an artefact's manifest"):
         open_embedder(incomplete)
+    (incomplete / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(FacekdError, match="is not an artefact's manifest"):
+        open_embedder(incomplete)
     elsewhere = write_artefact(tmp_path / "elsewhere", preprocess="out", model="model.mlpackage", target="coreml")
     with pytest.raises(UsageError, match="is for coreml"):
         open_embedder(elsewhere)

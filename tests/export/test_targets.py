@@ -233,3 +233,6 @@ def test_manifest_refuses_unknown_fields_and_newer_schemas(
         (tmp_path / "manifest.json").write_text(json.dumps(data | change))
         with pytest.raises(FacekdError, match=message):
             read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(FacekdError, match="is not JSON"):
+        read_manifest(tmp_path)

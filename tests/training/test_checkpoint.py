@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import pickle
 import resource
 from pathlib import Path
 
@@ -116,3 +117,13 @@ def test_a_checkpoint_cannot_run_code(store: CheckpointStore, tmp_path: Path) ->
     with pytest.raises(FacekdError, match="cannot be read safely"):
         store.load(store.list()[0])
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\xff" * 100, pickle.dumps([1, 2])])
+def test_what_is_no_checkpoint_is_refused_in_one_line(store: CheckpointStore, content: bytes) -> None:
+    name = f"step-00000001-{hashlib.sha256(content).hexdigest()[:16]}.pt"  # as a forger would seal it
+    store.folder.mkdir(parents=True, exist_ok=True)
+    (store.folder / name).write_bytes(content)
+    with pytest.raises(FacekdError, match=r"checkpoint .*(cannot be read|is not one of facekd's)") as caught:
+        store.load(store.list()[0])
+    assert "\n" not in str(caught.value)
