@@ -9,10 +9,12 @@ from pathlib import Path
 import cv2
 import fsspec
 import numpy as np
+import psutil
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from facekd.benchmarks.data_scale import WRITTEN, sparse_index
 from facekd.cli import data as data_verbs
 from facekd.data import dataset, storage
 from facekd.data.dataset import EpochSampler, make_loader
@@ -73,6 +75,21 @@ def test_a_worker_maps_the_index_again(shards: list[Path], tmp_path: Path) -> No
         np.testing.assert_array_equal(pool.submit(source.read, 11).result(120), source.read(11))
     batches = list(make_loader(source, augmentation=None, batch_size=5, seed=0, workers=2))
     assert sorted(key for batch in batches for key in batch["keys"]) == sorted(source.key(i) for i in range(15))
+
+
+def test_ten_million_records_open_in_no_memory_and_travel_as_a_path(tmp_path: Path) -> None:
+    """Over a sparse file; `python -m facekd.benchmarks.data_scale index` times the same."""
+    records = 10_000_000
+    path = sparse_index(tmp_path, records)
+    before = psutil.Process().memory_info().rss
+    source = open_source(path)
+    assert len(source) == records
+    assert psutil.Process().memory_info().rss - before < 20_000_000, "the arrays are 180 MB"
+    for i in np.linspace(0, records - 1, WRITTEN).astype(np.int64)[::100]:
+        assert source.read(int(i)).shape == (112, 112, 3)
+    with pytest.raises(UnreadableImage, match=r"train\.rec:2: corrupt"):
+        source.read(1)  # not one of those that are written
+    assert len(pickle.dumps(source)) < 3000
 
 
 def test_split_records_and_broken_ones(shards: list[Path], tmp_path: Path) -> None:
