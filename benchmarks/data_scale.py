@@ -102,11 +102,12 @@ def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         for i in chosen:
             cv2.imdecode(encoded[i], cv2.IMREAD_COLOR)
 
-    def batches(source: Source, augmentation: AugmentationConfig | None = None) -> Callable[[list[int]], None]:
+    def batches(source: Source, augmentation: AugmentationConfig | None = None) -> Callable[[list[int]], object]:
         dataset = FaceDataset(source, augmentation=augmentation)
-        return lambda chosen: dataset.__getitems__([(0, i) for i in chosen]) and None
+        return lambda chosen: dataset.__getitems__([(0, i) for i in chosen])
 
-    work = {"JPEG decode alone": decode, **{name: batches(source) for name, source in sources.items()}}
+    work: dict[str, Callable[[list[int]], object]] = {"JPEG decode alone": decode}
+    work |= {name: batches(source) for name, source in sources.items()}
     work["one .rec, flipped at random"] = batches(plain, AugmentationConfig())
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(6):  # in turns of one batch, so that a disturbance meets all; the first round fills the caches

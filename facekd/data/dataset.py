@@ -243,7 +243,7 @@ def make_loader(
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     """FaceDataset has made the batch; torch's own collation would go through its keys once more."""
     return batch
 
