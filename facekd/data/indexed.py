@@ -101,23 +101,32 @@ class IndexedRecords:
 
     def encoded(self, i: int) -> bytes:
         """Image `i` as it is stored (JPEG, PNG). Raises UnreadableImage."""
-        number = int(self._arrays["files"][i])
-        if number >= len(self._bytes):
-            raise UnreadableImage(self.key(i), f"the index has {len(self._bytes)} files: it is damaged, index again")
-        file = self._bytes[number]
-        payload = read_record(file, int(self._arrays["offsets"][i]), self.key(i))
-        (flag,) = struct.unpack_from("<I", payload) if len(payload) >= HEADER_BYTES else (0,)
-        if len(payload) < HEADER_BYTES + 4 * flag:
-            raise UnreadableImage(self.key(i), f"{len(payload)} bytes: too short for the image header")
-        return payload[HEADER_BYTES + 4 * flag :]
+        try:
+            return self._encoded(i)
+        except UnreadableImage as error:
+            raise UnreadableImage(self.key(i), error.reason) from None
 
     def read(self, i: int) -> np.ndarray:
         """Image `i` as uint8 RGB [h, w, 3]. Raises UnreadableImage."""
-        return decode_image(self.encoded(i), self.key(i), self.size)
+        try:
+            return decode_image(self._encoded(i), "", self.size)
+        except UnreadableImage as error:  # named only now: making every image's key costs as much as finding it
+            raise UnreadableImage(self.key(i), error.reason) from None
 
     def fingerprint(self) -> str:
         """sha256 (hex) of the files' sizes and of all offsets and labels, as computed when the index was made."""
         return self._fingerprint
+
+    def _encoded(self, i: int) -> bytes:
+        """As `encoded`; an error does not name the image."""
+        number = int(self._arrays["files"][i])
+        if number >= len(self._bytes):
+            raise UnreadableImage("", f"the index has {len(self._bytes)} files: it is damaged, index again")
+        payload = read_record(self._bytes[number], int(self._arrays["offsets"][i]), "")
+        (flag,) = struct.unpack_from("<I", payload) if len(payload) >= HEADER_BYTES else (0,)
+        if len(payload) < HEADER_BYTES + 4 * flag:
+            raise UnreadableImage("", f"{len(payload)} bytes: too short for the image header")
+        return payload[HEADER_BYTES + 4 * flag :]
 
     def _map_arrays(self) -> None:
         self._arrays = {}
