@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 
 from facekd.cli import export as verb
 from facekd.errors import FacekdError, UsageError
+from facekd.export.golden import read_golden
+from facekd.export.manifest import read_manifest
 from facekd.export.targets.base import _TARGETS
 from facekd.export.targets.onnx import OnnxTarget
 
@@ -73,6 +75,17 @@ def test_tampered_file_fails_the_check_by_name(app: typer.Typer, artefact: Path,
     assert isinstance(error, FacekdError)
     assert victim in str(error)
     assert error.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"embedding": {}}', "[" * 100_000], ids=["none", "list", "kind", "nested"]
+)
+def test_a_damaged_golden_embedding_is_one_line(artefact: Path, tmp_path: Path, content: str) -> None:
+    copy = Path(shutil.copytree(artefact, tmp_path / "copy"))
+    (copy / "golden/embedding.json").write_text(content)
+    with pytest.raises(FacekdError, match="is damaged") as caught:
+        read_golden(copy, read_manifest(copy))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_computes_something_else_fails_even_with_matching_hashes(
