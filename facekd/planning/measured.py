@@ -10,7 +10,7 @@ from facekd.distillation.task import Task
 from facekd.errors import UsageError
 from facekd.heads.partial_fc import identity_loss
 from facekd.recipe import Recipe
-from facekd.training.precision import Name, Precision, choose_device, fastest, fastest_training
+from facekd.training.precision import Precision, choose_device, fastest, fastest_training, unmeasured
 from facekd.training.reproducibility import preserved_random_state
 
 OPTIMISER_SLOTS = {"sgd": 1, "adamw": 2}
@@ -81,12 +81,7 @@ def measure_pace(recipe: Recipe, *, gpus: int, identities: int) -> float:
     """
     batch = batch_of_device(recipe, gpus)
     device = choose_device(recipe.training.device)
-    layout = recipe.training.channels_last
-    precision = replace(
-        planned_precision(recipe, cuda=device.type == "cuda"),
-        device=device,
-        channels_last=device.type == "cuda" if layout == "auto" else layout,
-    )
+    precision = unmeasured(recipe.training.precision, recipe.training.channels_last, device)
     rows = -(-identities // gpus)
     timed = max(2, min(rows, _TIMED_CENTRES))
     with preserved_random_state():
@@ -120,12 +115,10 @@ def _task(recipe: Recipe, *, identities: int) -> Task:
     return task
 
 
-def planned_precision(recipe: Recipe, *, cuda: bool | None = None) -> Precision:
+def planned_precision(recipe: Recipe) -> Precision:
     """The recipe's format; where it is left open, bf16 on CUDA, float32 on a CPU. To be run on the CPU."""
-    cuda = recipe.training.device != "cpu" if cuda is None else cuda
-    name = recipe.training.precision
-    chosen: Name = ("bf16" if cuda else "fp32") if name == "auto" else name
-    return Precision(name=chosen, channels_last=False, device=torch.device("cpu"))
+    meant = torch.device("cpu" if recipe.training.device == "cpu" else "cuda")
+    return replace(unmeasured(recipe.training.precision, False, meant), device=torch.device("cpu"))
 
 
 def _batch(task: Task, batch: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from facekd.heads import MarginHead
 from facekd.heads.partial_fc import shard
 from facekd.training.checkpoint import CheckpointStore
 from facekd.training.optimisation import Optimisers
-from facekd.training.precision import Precision
+from facekd.training.precision import Name, Precision, unmeasured
 
 
-def choose_precision(name: str, channels_last: bool | str, device: torch.device) -> Precision:
+def choose_precision(
+    name: Name | Literal["auto"], channels_last: bool | Literal["auto"], device: torch.device
+) -> Precision:
     """The precision of a run on several ranks; `auto` is not measured, since the ranks might not agree.
 
     `auto` is bf16 in NHWC on CUDA, float32 in NCHW on a CPU.
@@ -37,8 +39,7 @@ def choose_precision(name: str, channels_last: bool | str, device: torch.device)
             f"{torch.cuda.device_count()} CUDA devices here: start no more than that with --nproc-per-node, "
             "or set training.device=cpu"
         )
-    layout = cuda if channels_last == "auto" else bool(channels_last)
-    return Precision(name=("bf16" if cuda else "fp32") if name == "auto" else name, channels_last=layout, device=device)  # type: ignore[arg-type]
+    return unmeasured(name, channels_last, device)
 
 
 def seed_of(seed: int, step: int) -> int:

@@ -134,6 +134,16 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def unmeasured(name: Name | Literal["auto"], channels_last: bool | Literal["auto"], device: torch.device) -> Precision:
+    """What is stated, and `auto` without timing anything: bf16 in NHWC on CUDA, float32 in NCHW on a CPU."""
+    cuda = device.type == "cuda"
+    return Precision(
+        name=("bf16" if cuda else "fp32") if name == "auto" else name,
+        channels_last=cuda if channels_last == "auto" else channels_last,
+        device=device,
+    )
+
+
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device a recipe asks for. Raises UsageError if it is not there."""
     if name == "cuda" and not torch.cuda.is_available():
