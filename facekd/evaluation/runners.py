@@ -3,7 +3,6 @@
 Both take whatever batch they are given: a file with a fixed batch is called in steps of it, the last step padded.
 """
 
-import hashlib
 import importlib
 import json
 import logging
@@ -18,6 +17,7 @@ import torch
 
 from facekd.errors import FacekdError, UsageError
 from facekd.input_spec import InputSpec
+from facekd.models.card import file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -255,9 +255,7 @@ def open_artefact(folder: Path, *, threads: int | None = None) -> FileRunner:
         )
     if not model.is_file():
         raise FacekdError(f"{folder}: {model.name} is missing; export the bundle again")
-    with model.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != hashes.get(manifest["model"]):
+    if file_sha256(model) != hashes.get(manifest["model"]):
         raise FacekdError(f"{model} was changed after it was exported (its sha256 differs); export the bundle again")
     return RUNNERS[model.suffix](
         model, input_spec=input_spec, layout=layout, threads=threads, takes_pixels=takes_pixels

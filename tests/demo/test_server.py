@@ -68,22 +68,9 @@ def test_only_loopback_is_bound(server: DemoServer) -> None:
         DemoServer({}, server.server_port)
 
 
-def test_the_site_holds_every_file_that_the_page_names(shared: Path) -> None:
-    weights = shared / "weights"
-    model = FaceModel(
-        name="m",
-        precision="fp32",
-        file=weights / "edgeface_xs.onnx",
-        input_spec=InputSpec(),
-        layout="NCHW",
-        batch=None,
-        dtype="float32",
-        takes_pixels=False,
-        embedding_width=512,
-        thresholds=[],
-        golden=None,
-    )
-    site = build_site(model, weights / "yunet_n_640_640.onnx", dict.fromkeys(runtime_module.FILES, b"x"))
+def test_the_site_holds_every_file_that_the_page_names(shared: Path, edgeface: FaceModel) -> None:
+    yunet = shared / "weights" / "yunet_n_640_640.onnx"
+    site = build_site(edgeface, yunet, dict.fromkeys(runtime_module.FILES, b"x"))
     scripts = {path for path in site if path.endswith(".js")}
     words = {path: site[path].data.decode() for path in scripts}
     for path, text in words.items():
@@ -92,9 +79,9 @@ def test_the_site_holds_every_file_that_the_page_names(shared: Path) -> None:
             assert f"/{name.removeprefix('./')}" in site, f"{path} imports {name}"
         assert "http://" not in text
         assert "https://" not in text
-    assert site["/model.onnx"].data == model.file.read_bytes()
+    assert site["/model.onnx"].data == edgeface.file.read_bytes()
     with pytest.raises(UsageError, match="takes 96x112 faces"):
-        build_site(replace(model, input_spec=InputSpec(size=(112, 96))), weights / "yunet_n_640_640.onnx", {})
+        build_site(replace(edgeface, input_spec=InputSpec(size=(112, 96))), yunet, {})
 
 
 def test_the_detector_takes_any_size_and_stays_the_same(shared: Path) -> None:
