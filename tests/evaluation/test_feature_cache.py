@@ -120,6 +120,7 @@ def test_kill_9_loses_at_most_a_chunk(tmp_path: Path) -> None:
             return super().__call__(images)
 
     def child() -> None:
+        torch.set_num_threads(1)  # the OpenMP threads that tests before may have started are not in the fork
         FeatureCache(tmp_path).features(Kill(), Images(), model_sha256="m", batch_size=2)
 
     process = multiprocessing.get_context("fork").Process(target=child)
