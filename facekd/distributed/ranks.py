@@ -1,5 +1,7 @@
 """The process group of a run that torchrun started: begun, ended, and what happens when a process is lost."""
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +36,8 @@ def process_group() -> Iterator[None]:
     if not launched():
         yield
         return
+    # Imported later, as DDP does it, this module would keep the group for ever: in the defaults of its functions.
+    importlib.import_module("torch.distributed.nn.functional")
     cuda = torch.cuda.is_available()
     local = int(os.environ["LOCAL_RANK"])
     if cuda and local < torch.cuda.device_count():
@@ -49,6 +53,8 @@ def process_group() -> Iterator[None]:
         if not _first_to_speak(store):
             raise SystemExit(error.exit_code if isinstance(error, FacekdError) else 1) from error
         raise
+    # The group's threads must end while the interpreter lives: one that lets go of a tensor later aborts the process.
+    gc.collect()  # whatever still holds the group in a cycle, such as DDP
     dist.destroy_process_group()
 
 

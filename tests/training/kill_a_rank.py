@@ -27,8 +27,19 @@ def die_once(mark: Path) -> None:
     Feed.windows = watched  # type: ignore[method-assign]
 
 
+def gloo_threads() -> list[str]:
+    """The names of this process's threads that a process group started."""
+    names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return [name for name in names if "gloo" in name]
+
+
 if __name__ == "__main__":
     if os.environ["RANK"] == "1":
         die_once(Path(sys.argv[1]))
     del sys.argv[1]
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        if not end.code:
+            print(f"{len(gloo_threads())} threads of gloo left", flush=True)
+        raise

@@ -179,7 +179,7 @@ def test_a_batch_that_one_rank_lost_is_left_out_on_all(monkeypatch: pytest.Monke
     assert (len(window.batches), window.images, window.total, window.next_batch) == (1, 6, 12, 2)
 
 
-@forks
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's list of threads")
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run_in_one_line_and_torchrun_goes_on(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
@@ -209,3 +209,5 @@ def test_a_killed_rank_ends_the_run_in_one_line_and_torchrun_goes_on(tmp_path: P
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["finished"], result["step"], result["images"]) == (True, 6, 48)
     assert done.stdout.count(str(tmp_path / "out" / "bundle")) == 1
+    # One that is left while the interpreter ends may abort the process.
+    assert done.stdout.count("0 threads of gloo left") == 2
