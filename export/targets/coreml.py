@@ -70,8 +70,7 @@ class CoreMLTarget(Target):
         module = network.module_for(preprocess="in" if inside else "out", prelu_form=form)
         shape = (batch, 3, *network.input.size)
         try:
-            with torch.no_grad():
-                traced = torch.jit.trace(module.eval(), torch.rand(shape))
+            traced = _trace(module.eval(), torch.rand(shape))
             model = ct.convert(
                 traced,
                 inputs=[_input_type(shape, network.input, image=image, baked=baked, inside=inside)],
@@ -166,6 +165,19 @@ class CoreMLRunner(MilRunner):
 
             value = Image.fromarray(x[0].transpose(1, 2, 0).astype(np.uint8), "RGB")
         return np.asarray(self._model.predict({self._spec.name: value})[self._program.output_name])
+
+
+def _trace(module: torch.nn.Module, x: torch.Tensor) -> torch.jit.ScriptModule:
+    """A trace whose sizes are numbers: one that is computed from a shape stops coremltools 9 with NumPy 2."""
+    with torch.no_grad():
+        exported = torch.export.export(module, (x,)).module()
+        graph: torch.fx.Graph = exported.graph  # type: ignore[assignment]
+        for node in list(graph.nodes):
+            if node.target is torch.ops.aten.alias.default:  # an operation that coremltools does not know
+                node.replace_all_uses_with(node.args[0])
+                graph.erase_node(node)
+        exported.recompile()  # type: ignore[operator]
+        return torch.jit.trace(exported, x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _input_type(shape: tuple[int, ...], spec: InputSpec, *, image: bool, baked: bool, inside: bool) -> Any:

@@ -17,7 +17,8 @@ from facekd.export.network import run_images
 from facekd.export.pipeline import Gate, Reference, export_artefact
 from facekd.export.targets import ExportOptions, get_target, list_targets
 from facekd.export.targets.base import Target
-from facekd.models.bundle import Bundle
+from facekd.models.bundle import Bundle, describe
+from facekd.models.registry import create_model
 
 CELLS = [
     ("onnx", "fp32"),
@@ -186,6 +187,19 @@ def test_normalisation_inside_takes_rgb_pixels(
     options = dataclasses.replace(options_of(target, "fp32", reference), preprocess="in")
     manifest = export_artefact(Reference(bundle=other, faces=reference.faces), target, options, tmp_path / "out")
     assert manifest.input.dtype == {"onnx": "uint8", "coreml": "image"}[target]
+    assert manifest.parity.max_abs_difference < 1e-3
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_a_transformer_with_shifted_windows(reference: Reference, tmp_path: Path, target: str) -> None:
+    """Swin computes its windows from shapes, which a converter must find as numbers."""
+    options = options_of(target, "fp32", reference)
+    arguments = {"patch_size": 8, "embed_dim": 16, "depths": [2], "num_heads": [2], "embedding_width": 32}
+    torch.manual_seed(3)
+    model = create_model("swin_teacher", **arguments).eval()
+    card = describe(model, kind="teacher", name="swin", architecture="swin_teacher", arguments=arguments)
+    other = Bundle(model=model, card=card, head_centres=None, path=tmp_path)
+    manifest = export_artefact(Reference(bundle=other, faces=reference.faces), target, options, tmp_path / "out")
     assert manifest.parity.max_abs_difference < 1e-3
 
 
