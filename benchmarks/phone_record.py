@@ -1,5 +1,6 @@
 """What a phone measured as a record: of the demo app's JSON, or of benchmark_model's summary."""
 
+import dataclasses
 import math
 import uuid
 from collections.abc import Sequence
@@ -51,25 +52,39 @@ class PhoneRun:
     profile: bool = True
 
 
-def record_of(
-    found: dict[str, Any],
-    subject: Subject,
-    threads: int,
-    settings: PhoneRun,
-    *,
-    run: str,
-    device: Device,
-    before: dict[str, Any],
-    after: dict[str, Any],
-    hot: bool,
-    memory: Memory,
-) -> Record:
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What was measured, on what, and how the phone was before and after.
+
+    Attributes:
+        subject: the model.
+        threads: its threads.
+        settings: what was asked for.
+        run: shared by the records of one call.
+        device: the phone.
+        before: its state (see record.State) before the runs.
+        after: its state after them.
+        hot: whether the phone itself says that it throttles.
+    """
+
+    subject: Subject
+    threads: int
+    settings: PhoneRun
+    run: str
+    device: Device
+    before: dict[str, Any]
+    after: dict[str, Any]
+    hot: bool
+
+
+def record_of(found: dict[str, Any], around: Circumstances, memory: Memory) -> Record:
     """The record of what the app wrote.
 
     Raises:
         FacekdError: the app measured something else, or its figures cannot be.
     """
-    asked = {"model_sha256": subject.facts.sha256, "provider": settings.provider, "threads": threads}
+    subject, settings, device = around.subject, around.settings, around.device
+    asked = {"model_sha256": subject.facts.sha256, "provider": settings.provider, "threads": around.threads}
     for key, value in asked.items():
         if found.get(key) != value:
             raise FacekdError(f"{device.name}: asked for {key} {value}, the app measured {found.get(key)}")
@@ -108,23 +123,18 @@ def record_of(
         quantiles_ms=[round(float(q), 6) for q in np.percentile(samples, np.arange(101))],
     )
     states = {
-        "clock_dropped": clock_dropped(before, after),
+        "clock_dropped": clock_dropped(around.before, around.after),
         "slowed": drift(samples) > DRIFT,
         "interval_wide": not latency.interval_reached,
-        "hot": hot,
+        "hot": around.hot,
     }
     android = {key: str(value) for key, value in (found.get("android") or {}).items() if value is not None}
+    described = device.model_copy(update={"details": {**device.details, **android}})
     return _record(
-        subject,
-        threads,
-        settings,
-        run=run,
-        device=device.model_copy(update={"details": {**device.details, **android}}),
+        dataclasses.replace(around, device=described),
         latency=latency,
         start=Start(load_ms=load_ms, first_ms=first_ms),
         memory=memory,
-        before=before,
-        after=after,
         flags=states,
         runtime_version=android.get("onnxruntime", "of the app"),
         provider=settings.provider,
@@ -132,27 +142,16 @@ def record_of(
     )
 
 
-def record_of_binary(
-    result: BinaryResult,
-    subject: Subject,
-    threads: int,
-    settings: PhoneRun,
-    *,
-    run: str,
-    device: Device,
-    before: dict[str, Any],
-    after: dict[str, Any],
-    hot: bool,
-    operators: Operators | None,
-) -> Record:
+def record_of_binary(result: BinaryResult, around: Circumstances, operators: Operators | None) -> Record:
     """The record of what benchmark_model printed.
 
     Raises:
         FacekdError: it stopped before the last run.
     """
+    settings = around.settings
     if result.runs != settings.runs:
         raise FacekdError(
-            f"{device.name}: benchmark_model did {result.runs} of {settings.runs} runs: give fewer --runs"
+            f"{around.device.name}: benchmark_model did {result.runs} of {settings.runs} runs: give fewer --runs"
         )
     latency = Latency(
         runs=result.runs,
@@ -177,17 +176,11 @@ def record_of_binary(
         quantiles_ms=[],
     )
     return _record(
-        subject,
-        threads,
-        settings,
-        run=run,
-        device=device,
+        around,
         latency=latency,
         start=Start(load_ms=result.load_ms, first_ms=result.first_ms),
         memory=Memory(before_load_mib=None, resident_mib=None, peak_mib=result.peak_mib, model_mib=result.model_mib),
-        before=before,
-        after=after,
-        flags={"clock_dropped": clock_dropped(before, after), "hot": hot},
+        flags={"clock_dropped": clock_dropped(around.before, around.after), "hot": around.hot},
         runtime_version="of benchmark_model",
         provider=f"benchmark_model {settings.provider}",
         operators=operators,
@@ -195,23 +188,18 @@ def record_of_binary(
 
 
 def _record(
-    subject: Subject,
-    threads: int,
-    settings: PhoneRun,
+    around: Circumstances,
     *,
-    run: str,
-    device: Device,
     latency: Latency,
-    before: dict[str, Any],
-    after: dict[str, Any],
     flags: dict[str, bool],
     runtime_version: str,
     provider: str,
     **fields: Any,
 ) -> Record:
+    subject, threads, settings = around.subject, around.threads, around.settings
     return Record(
         id=uuid.uuid4().hex,
-        run=run,
+        run=around.run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         facekd_version=__version__,
         commit=settings.commit,
@@ -219,12 +207,12 @@ def _record(
         setup=Setup(
             runtime=subject.runtime, runtime_version=runtime_version, provider=provider, threads=threads, batch=1
         ),
-        device=device,
+        device=around.device,
         plan={"runs": settings.runs, "warm_up": settings.warm_up, "cool_down_s": settings.cool_down_s},
         latency=latency,
         rate=rate_of(subject.facts.macs, 1, threads, latency, None),
-        before=State(**before),
-        after=State(**after),
+        before=State(**around.before),
+        after=State(**around.after),
         flags=[flag for flag, raised in flags.items() if raised],  # type: ignore[misc]
         **fields,
     )

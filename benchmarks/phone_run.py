@@ -4,10 +4,11 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from facekd.benchmarks import phone_binary
 from facekd.benchmarks.phone import PROVIDERS, Phone
-from facekd.benchmarks.phone_record import PhoneRun, record_of, record_of_binary
+from facekd.benchmarks.phone_record import Circumstances, PhoneRun, record_of, record_of_binary
 from facekd.benchmarks.record import Device, Memory, Operators, Record, append_record
 from facekd.benchmarks.subject import Subject
 from facekd.errors import FacekdError, UsageError
@@ -68,8 +69,21 @@ def run_on_phones(
 
 def _measure(phone: Phone, subject: Subject, threads: int, settings: PhoneRun, run: str) -> Record:
     device = Device(**phone.describe())
+
+    def around(before: dict[str, Any]) -> Circumstances:
+        return Circumstances(
+            subject=subject,
+            threads=threads,
+            settings=settings,
+            run=run,
+            device=device,
+            before=before,
+            after=phone.state(),
+            hot=phone.is_hot(),
+        )
+
     if settings.binary is not None:
-        return _measure_binary(phone, subject, threads, settings, settings.binary, run=run, device=device)
+        return _measure_binary(phone, subject, threads, settings, settings.binary, device=device, around=around)
     folder = phone.push_folder(subject.folder, subject.facts.sha256[:16])
     before = phone.state()
     found = phone.run_app(
@@ -82,22 +96,18 @@ def _measure(phone: Phone, subject: Subject, threads: int, settings: PhoneRun, r
         provider=settings.provider,
         timeout_s=settings.timeout_s,
     )
-    return record_of(
-        found,
-        subject,
-        threads,
-        settings,
-        run=run,
-        device=device,
-        before=before,
-        after=phone.state(),
-        hot=phone.is_hot(),
-        memory=Memory(before_load_mib=None, model_mib=None, **phone.app_memory()),
-    )
+    return record_of(found, around(before), Memory(before_load_mib=None, model_mib=None, **phone.app_memory()))
 
 
 def _measure_binary(
-    phone: Phone, subject: Subject, threads: int, settings: PhoneRun, binary: Path, *, run: str, device: Device
+    phone: Phone,
+    subject: Subject,
+    threads: int,
+    settings: PhoneRun,
+    binary: Path,
+    *,
+    device: Device,
+    around: Callable[[dict[str, Any]], Circumstances],
 ) -> Record:
     program = phone.push_file(binary, "benchmark_model")
     model = phone.push_file(subject.path, f"{subject.facts.sha256[:16]}.tflite", mode=0o644)
@@ -120,19 +130,8 @@ def _measure_binary(
         result = phone_binary.parse_output(call(settings.runs, profile=False), provider=settings.provider)
     except FacekdError as error:
         raise type(error)(f"{device.name}: {error}") from error
-    after, hot = phone.state(), phone.is_hot()
+    measured = around(before)
     operators = None
     if settings.profile:
         operators = phone_binary.parse_operators(call(phone_binary.PROFILED_RUNS, profile=True), result)
-    return record_of_binary(
-        result,
-        subject,
-        threads,
-        settings,
-        run=run,
-        device=device,
-        before=before,
-        after=after,
-        hot=hot,
-        operators=Operators(**operators) if operators else None,
-    )
+    return record_of_binary(result, measured, Operators(**operators) if operators else None)
