@@ -1,18 +1,17 @@
 """`facekd evaluate --benchmark` on small sets of exactly the published layouts, against plain loops over their files.
 
-The model is again one whose embedding anyone can compute: the means of 16x16 tiles.
+The model is one whose embedding anyone can compute: the means of 16x16 tiles.
 """
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 import typer
-from torch import nn
 from typer.testing import CliRunner, Result
 
 from facekd.cli import evaluate
@@ -20,34 +19,8 @@ from facekd.data.alignment import TEMPLATE_112, align
 from facekd.data.verification_set import VerificationSet, write_bin
 from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.verification import verify_pairs
-from facekd.models.bundle import describe, save_bundle
-from facekd.models.registry import register_model
 
-
-@register_model(role="student", name="tile-means")
-def tile_means() -> nn.Module:
-    """Test model: the means of 16x16 tiles."""
-
-    class Tiles(nn.Module):
-        embedding_width = 147
-        feature_channels = 3
-        feature_grid = (7, 7)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.gain = nn.Parameter(torch.ones(1))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return nn.functional.avg_pool2d(x, 16).flatten(1) * self.gain
-
-    return Tiles()
-
-
-def tiles(image: np.ndarray) -> np.ndarray:
-    """What the model plus its flip gives for an image, in NumPy."""
-    x = (image.astype(np.float64) - 127.5) / 127.5
-    mean = x.reshape(7, 16, 7, 16, 3).mean(axis=(1, 3))
-    return (mean + mean[:, ::-1]).transpose(2, 0, 1).ravel()
+Embed = Callable[[np.ndarray], np.ndarray]
 
 
 def face(person: int, seed: int, share: float = 0.5) -> np.ndarray:
@@ -66,11 +39,9 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x)
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = tile_means()
-    card = describe(model, kind="student", name="tiles", architecture="tile-means")
-    return save_bundle(tmp_path_factory.mktemp("model") / "bundle", model, card)
+@pytest.fixture
+def bundle(tiles_bundle: Path) -> Path:
+    return tiles_bundle
 
 
 def call(*arguments: object) -> Result:
@@ -86,7 +57,9 @@ def report(*arguments: object) -> dict:
     return json.loads(result.stdout)
 
 
-def make_ijb(root: Path, name: str, galleries: tuple[str, str]) -> dict[str, tuple[np.ndarray, int, int, float]]:
+def make_ijb(
+    root: Path, name: str, galleries: tuple[str, str], tiles: Embed
+) -> dict[str, tuple[np.ndarray, int, int, float]]:
     """Twelve people in two galleries, one template each, and probe templates of fifteen; name -> its facts."""
     rng = np.random.default_rng(11)
     facts, lists = {}, {"5pts": [], "tid_mid": []}
@@ -132,9 +105,11 @@ def pooled(facts: dict[str, tuple[np.ndarray, int, int, float]], *, keep_norm: b
 
 
 @pytest.mark.parametrize(("name", "galleries"), [("ijbb", ("S1", "S2")), ("ijbc", ("G1", "G2"))])
-def test_ijb_one_to_one_and_one_to_many(bundle: Path, tmp_path: Path, name: str, galleries: tuple[str, str]) -> None:
+def test_ijb_one_to_one_and_one_to_many(
+    bundle: Path, tiles: Embed, tmp_path: Path, name: str, galleries: tuple[str, str]
+) -> None:
     root, cache = tmp_path / "IJB", tmp_path / "cache"
-    facts = make_ijb(root, name, galleries)
+    facts = make_ijb(root, name, galleries, tiles)
     arguments = (bundle, "--benchmark", name, "--data", root, "--features", cache)
     first = report(*arguments, "--out", tmp_path / "out")
     figures = first["figures"]
@@ -191,9 +166,9 @@ def test_ijb_one_to_one_and_one_to_many(bundle: Path, tmp_path: Path, name: str,
     assert f"{name} 1:1, 480 pairs" in table.output
 
 
-def test_ijb_lists_that_disagree_are_refused(bundle: Path, tmp_path: Path) -> None:
+def test_ijb_lists_that_disagree_are_refused(bundle: Path, tiles: Embed, tmp_path: Path) -> None:
     root = tmp_path / "IJB"
-    make_ijb(root, "ijbc", ("G1", "G2"))
+    make_ijb(root, "ijbc", ("G1", "G2"), tiles)
     arguments = (bundle, "--benchmark", "ijbc", "--data", root, "--features", tmp_path / "cache")
 
     def error(file: str, old: str, new: str) -> str:
@@ -217,7 +192,7 @@ def test_ijb_lists_that_disagree_are_refused(bundle: Path, tmp_path: Path) -> No
     assert "the first 3.png" in str(call(*arguments).exception)
 
 
-def test_megaface(bundle: Path, tmp_path: Path) -> None:
+def test_megaface(bundle: Path, tiles: Embed, tmp_path: Path) -> None:
     root = tmp_path / "megaface_testpack"
     probes, distractors = [], []
     for person in range(5):
@@ -251,7 +226,7 @@ def test_megaface(bundle: Path, tmp_path: Path) -> None:
     ).output.replace("\n", " ")
 
 
-def test_tinyface(bundle: Path, tmp_path: Path) -> None:
+def test_tinyface(bundle: Path, tiles: Embed, tmp_path: Path) -> None:
     savemat = pytest.importorskip("scipy.io", reason="TinyFace's lists are .mat files").savemat
     root = tmp_path / "tinyface" / "Testing_Set"
     sets: dict[str, list[tuple[str, int, np.ndarray]]] = {"Probe": [], "Gallery_Match": [], "Gallery_Distractor": []}
@@ -287,7 +262,7 @@ def test_tinyface(bundle: Path, tmp_path: Path) -> None:
     assert "probe_img_ID_pairs.mat" in str(damaged)
 
 
-def test_rfw(bundle: Path, tmp_path: Path) -> None:
+def test_rfw(bundle: Path, tiles: Embed, tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     expected = {}
     for number, group in enumerate(("African", "Asian", "Caucasian", "Indian")):
