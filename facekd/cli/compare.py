@@ -23,6 +23,10 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--teacher", help="Teacher bundle, or .onnx, instead of the grid's.")
         ] = None,
         overrides: SetOption = None,
+        reuse: Annotated[
+            list[Path] | None,
+            typer.Option("--reuse", help="Another comparison: take the cells it has run already. May be repeated."),
+        ] = None,
         plan: Annotated[bool, typer.Option("--plan", help="Only list the cells and their recipes' hashes.")] = False,
         json_output: JsonFlag = False,
     ) -> None:
@@ -44,6 +48,7 @@ def register(app: typer.Typer) -> None:
             out=out,
             overrides=overrides or [],
             teacher=teacher,
+            reuse=reuse or [],
             resume_command=shlex.join(["facekd", *sys.argv[1:]]),
         )
         if json_output:

@@ -18,6 +18,7 @@ def compare(
     out: Path,
     overrides: Sequence[str] = (),
     teacher: str | None = None,
+    reuse: Sequence[Path] = (),
     reporter: Reporter | None = None,
     resume_command: str = "the same command",
 ) -> Comparison:
@@ -29,6 +30,8 @@ def compare(
             own; each returns what all have finished when nothing is left for it.
         overrides: `a.b=value` for the base of all cells, after the grid's own.
         teacher: bundle folder or .onnx instead of the grid's.
+        reuse: folders of other comparisons: a cell that one of them has finished, with the same recipe, data and
+            teacher, is taken and not run again.
         reporter: where progress goes; default stderr.
         resume_command: what to tell somebody who interrupts.
 
@@ -47,7 +50,7 @@ def compare(
     locks = out / ".locks"
     say = reporter.say
     with lock(locks / "setup", waiting=lambda: say(f"another process prepares the teacher in {out}: waiting")):
-        runner = GridRunner(grid, out=out, reporter=reporter, resume_command=resume_command)
+        runner = GridRunner(grid, out=out, reporter=reporter, resume_command=resume_command, reuse=reuse)
         left = any(runner.finished(cell) is None for cell in cells)
         for teacher_of_grid in teachers.values() if left else ():
             teacher_of_grid.make(runner.source, reporter=reporter, resume_command=resume_command)

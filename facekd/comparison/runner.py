@@ -17,7 +17,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ import torch
 from facekd.comparison.figures import CellFigures
 from facekd.comparison.folder import check_finished, lock, read_json, write_json
 from facekd.comparison.grid import Cell, Grid
+from facekd.comparison.reuse import find_same_run, require_comparisons, teacher_hashes
 from facekd.comparison.teachers import accuracy_of
 from facekd.data.source import Source
 from facekd.data.writing import WriteError
@@ -57,14 +58,23 @@ class GridRunner:
         out: the comparison's folder: empty, or an earlier run of this grid.
         reporter: where progress goes.
         resume_command: what to tell somebody who interrupts.
+        reuse: other comparisons, of which cells that are the same run are taken.
 
     Raises:
-        UsageError: `out` holds something else.
+        UsageError: `out` holds something else, or a folder of `reuse` no comparison.
     """
 
-    def __init__(self, grid: Grid, *, out: Path, reporter: Reporter, resume_command: str) -> None:
+    def __init__(
+        self, grid: Grid, *, out: Path, reporter: Reporter, resume_command: str, reuse: Sequence[Path] = ()
+    ) -> None:
         self.grid, self.out, self.reporter = grid, out, reporter
         self._resume_command = resume_command
+        self._others = reuse
+        require_comparisons(reuse)
+        if reuse and grid.budget.minutes is not None:
+            raise UsageError(
+                f"--reuse: grid {grid.name} has a budget of minutes, of which each machine makes other runs"
+            )
         self._sources: dict[str, Source] = {}
         mark = out / "grid.json"
         if mark.is_file():
@@ -124,7 +134,8 @@ class GridRunner:
                 began = datetime.now(UTC)
                 failure = None
                 try:
-                    self._run(cell)
+                    if not self._take(cell):
+                        self._run(cell)
                 except (UsageError, Interrupted, WriteError):
                     raise
                 except FacekdError as error:
@@ -133,6 +144,21 @@ class GridRunner:
             yield failure
             spent.append((datetime.now(UTC) - began).total_seconds())
             gc.collect()  # a task is full of reference cycles; the next one needs the memory
+
+    def _take(self, cell: Cell) -> bool:
+        """Whether another comparison had this cell's figures; they are this one's then, under its names."""
+        source = self.source(cell.recipe)
+        found = find_same_run(self._others, cell.recipe, source, teacher_hashes(self.out)) if self._others else None
+        if found is None:
+            return False
+        self.reporter.say(f"taken from {found.parent}")
+        content = read_json(found)
+        recipe_hash = cell.recipe.hash()
+        content["figures"] |= {"method": cell.method, "student": cell.student, "recipe_hash": recipe_hash}
+        content["identity"] |= {"recipe": cell.recipe.model_dump(mode="json"), "recipe_hash": recipe_hash}
+        (self.out / cell.place).mkdir(parents=True, exist_ok=True)
+        write_json(self.out / cell.place / "cell.json", content)
+        return True
 
     def _run(self, cell: Cell) -> None:
         folder = self.out / cell.place

@@ -15,9 +15,10 @@ import yaml
 from facekd.cli import main
 from facekd.comparison.compare import compare
 from facekd.data.verification_set import load_verification_set
-from facekd.errors import UsageError
+from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
-from facekd.models.bundle import load_bundle
+from facekd.models.bundle import load_bundle, save_bundle
+from facekd.recipe import Recipe
 from facekd.training.log import Reporter
 
 HERE = Path(__file__).parent
@@ -191,6 +192,57 @@ def test_of_what_is_finished_the_figures_are_enough(
     more = write_grid(tmp_path / "more", seeds=[0, 1, 2])
     with pytest.raises(UsageError, match=r"the teacher of this comparison is not at .*elsewhere/teacher/bundle"):
         compare(more, out=out, reporter=Reporter(quiet=True))
+
+
+def test_cells_that_another_comparison_has_run_are_taken(
+    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same recipe under another name, but not one with another seed, teacher, term or budget."""
+    first = whole[1]
+    ran: list[str] = []
+
+    def refuse(recipe: Recipe, **options: object) -> None:
+        ran.append(recipe.name)
+        raise FacekdError("not here")
+
+    monkeypatch.setattr("facekd.comparison.runner.run_recipe", refuse)
+    methods = {
+        "alone": {},
+        "arc": {"head": {"weight": 0}, "distillation": [{"adadistill": {"variant": "arc"}}]},
+        "cos": {"head": {"weight": 0}, "distillation": [{"adadistill": {"variant": "cos"}}]},
+    }
+
+    def taken(name: str, **changes: Any) -> list[dict[str, str]]:
+        ran.clear()
+        grid = write_grid(tmp_path / name, **{"methods": methods, "baseline": "alone", **changes})
+        compare(grid, out=tmp_path / name / "out", reuse=[first], reporter=Reporter(quiet=True))
+        return rows_of(tmp_path / name / "out")
+
+    bundle = str(first / "teacher" / "bundle")
+    rows = taken("same", teacher=bundle, seeds=[0, 1, 2])
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        ("alone", "0"),
+        ("arc", "0"),
+        ("alone", "1"),
+        ("arc", "1"),
+    ]
+    renamed = {"undistilled": "alone", "adadistill": "arc"}
+    for row, original in zip(rows, rows_of(first), strict=True):
+        assert row == original | {"method": renamed[original["method"]], "recipe_hash": row["recipe_hash"]}
+    assert [name.removeprefix("tiny-") for name in ran] == [
+        *("cos-mobilefacenet-seed-0", "cos-mobilefacenet-seed-1"),
+        *(f"{method}-mobilefacenet-seed-2" for method in methods),
+    ]
+    changed = load_bundle(bundle)
+    next(changed.model.parameters()).data.mul_(2)
+    other = save_bundle(tmp_path / "other", changed.model, changed.card, head_centres=changed.head_centres)
+    assert {row["method"] for row in taken("teacher", teacher=str(other))} == {"alone"}
+    with pytest.raises(FacekdError, match="no cell finished"):
+        taken("budget", teacher=bundle, budget={"steps": 3})
+    with pytest.raises(UsageError, match="holds no comparison"):
+        compare(whole[0], out=tmp_path / "none", reuse=[tmp_path], reporter=Reporter(quiet=True))
+    with pytest.raises(UsageError, match="budget of minutes"):
+        taken("minutes", teacher=bundle, budget={"minutes": 1})
 
 
 @pytest.mark.skipif(os.name != "posix", reason="locks are POSIX locks")
