@@ -1,5 +1,6 @@
 """Export, in order: convert, optimise, quantise, verify, write. An artefact that fails a step never appears."""
 
+import os
 import tempfile
 import time
 import traceback
@@ -160,6 +161,12 @@ def export_artefact(
                 manifest = _verified(reference, maker, options, conversion, folder, gate, say)
         except GateError as error:
             raise GateError(f"target {target}, precision {options.precision}: {error}") from error
+        except FacekdError as error:
+            inside = f"{folder}{os.sep}"  # a folder that is gone when the message is read
+            if inside not in str(error):
+                raise
+            told = str(error).replace(inside, "")
+            raise type(error)(f"target {target}, precision {options.precision}: {told}") from error
         manifest.seconds = time.perf_counter() - start
         write_manifest(folder, manifest)
     return manifest

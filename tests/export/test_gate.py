@@ -16,7 +16,8 @@ from facekd.export.measure import judged_by
 from facekd.export.network import Network
 from facekd.export.parity import GateError, bounds_for, compare, first_divergence, violation
 from facekd.export.pipeline import Reference, export_artefact, judge_accuracy
-from facekd.export.targets import ExportOptions
+from facekd.export.targets import ExportOptions, get_target
+from facekd.export.targets.base import Conversion, Target
 
 pytest.importorskip("onnxruntime")
 
@@ -69,6 +70,25 @@ def test_sabotage_is_refused(
     with pytest.raises(GateError, match=message) as caught:
         export_artefact(reference, "onnx", ExportOptions(precision="fp32", batch=None), out)
     assert "target onnx, precision fp32" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_its_runtime_cannot_open_leaves_nothing_and_names_no_folder_that_is_gone(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = get_target("onnx")
+    convert = type(target).convert
+
+    def damaged(self: Target, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:
+        conversion = convert(self, network, folder, options, scratch)
+        (folder / conversion.model).write_bytes(b"\x08\x07 no graph")
+        return conversion
+
+    monkeypatch.setattr(type(target), "convert", damaged)
+    told = r"^target onnx, precision fp32: model\.onnx: ONNX Runtime cannot open it"
+    with pytest.raises(FacekdError, match=told) as caught:
+        export_artefact(reference, "onnx", ExportOptions(precision="fp32", batch=None), tmp_path / "out")
+    assert str(tmp_path) not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
