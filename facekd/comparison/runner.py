@@ -77,14 +77,16 @@ class GridRunner:
             )
         self._sources: dict[str, Source] = {}
         mark = out / "grid.json"
+        content = {"name": grid.name, "grid": grid.model_dump(mode="json")}
         if mark.is_file():
-            if read_json(mark)["name"] != grid.name:
-                raise UsageError(f"--out {out} is of the grid {read_json(mark)['name']!r}: give a folder of its own")
-            return
-        foreign = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if foreign:
+            known = read_json(mark)
+            if known["name"] != grid.name:
+                raise UsageError(f"--out {out} is of the grid {known['name']!r}: give a folder of its own")
+            if known == content:
+                return
+        elif foreign := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
             raise UsageError(f"--out {out} holds {foreign[0]!r} and no comparison: give a new folder")
-        write_json(mark, {"name": grid.name, "grid": grid.model_dump(mode="json")})
+        write_json(mark, content)
 
     def check(self, cells: list[Cell]) -> None:
         """Builds each method on each student once: a mistake in the last shows now, not hours later."""

@@ -192,6 +192,7 @@ def test_of_what_is_finished_the_figures_are_enough(
     more = write_grid(tmp_path / "more", seeds=[0, 1, 2])
     with pytest.raises(UsageError, match=r"the teacher of this comparison is not at .*elsewhere/teacher/bundle"):
         compare(more, out=out, reporter=Reporter(quiet=True))
+    assert json.loads((out / "grid.json").read_text())["grid"]["seeds"] == [0, 1, 2]
 
 
 def test_cells_that_another_comparison_has_run_are_taken(
