@@ -61,7 +61,8 @@ class GridRunner:
         reuse: other comparisons, of which cells that are the same run are taken.
 
     Raises:
-        UsageError: `out` holds something else, or a folder of `reuse` no comparison.
+        UsageError: `out` holds something else, a folder of `reuse` no comparison, or there is `reuse` with a budget of
+            minutes.
     """
 
     def __init__(
@@ -72,9 +73,7 @@ class GridRunner:
         self._others = reuse
         require_comparisons(reuse)
         if reuse and grid.budget.minutes is not None:
-            raise UsageError(
-                f"--reuse: grid {grid.name} has a budget of minutes, of which each machine makes other runs"
-            )
+            raise UsageError(f"--reuse: grid {grid.name} has a budget of minutes: its cells are runs of their own")
         self._sources: dict[str, Source] = {}
         mark = out / "grid.json"
         content = {"name": grid.name, "grid": grid.model_dump(mode="json")}
