@@ -32,7 +32,7 @@ def tile_means() -> nn.Module:
 
 
 @pytest.fixture(scope="session")
-def tiles_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model's bundle, only to be read."""
     model = tile_means()
     card = describe(model, kind="student", name="tiles", architecture="tile-means")

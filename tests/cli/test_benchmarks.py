@@ -39,11 +39,6 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x)
 
 
-@pytest.fixture
-def bundle(tiles_bundle: Path) -> Path:
-    return tiles_bundle
-
-
 def call(*arguments: object) -> Result:
     app = typer.Typer()
     evaluate.register(app)

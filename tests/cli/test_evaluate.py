@@ -44,9 +44,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarr
 
 
 @pytest.fixture
-def bundle(tiles_bundle: Path, tmp_path: Path) -> Path:
+def bundle(bundle: Path, tmp_path: Path) -> Path:
     """A copy, which a test may change."""
-    return Path(shutil.copytree(tiles_bundle, tmp_path / "bundle"))
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 def call(*arguments: object) -> Result:
