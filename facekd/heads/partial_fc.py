@@ -23,19 +23,21 @@ def identity_loss(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tens
 
 
 def shard_bounds(n: int, rank: int, world: int) -> tuple[int, int]:
-    """The classes [first, last) of one of `world` ranks; the shards differ by one class at most."""
-    return n * rank // world, n * (rank + 1) // world
+    """The classes [first, last) of one of `world` ranks: torch.chunk's, which are DTensor's; the last has fewer."""
+    share = -(-n // world)
+    return min(n, share * rank), min(n, share * (rank + 1))
 
 
 def shard(head: MarginHead, rank: int, world: int) -> None:
     """Leaves a head only its rank's rows of the centres; before the optimiser is made.
 
     Raises:
-        UsageError: there are fewer classes than ranks.
+        UsageError: there are so few classes that a rank would have none.
     """
     n = head.num_identities
-    if n < world:
-        raise UsageError(f"{n} identities cannot be sharded over {world} ranks: start at most {n}")
+    if shard_bounds(n, world - 1, world)[0] >= n:
+        fit = max(ranks for ranks in range(1, world) if shard_bounds(n, ranks - 1, ranks)[0] < n)
+        raise UsageError(f"{n} identities cannot be sharded over {world} ranks: start at most {fit}")
     first, last = shard_bounds(n, rank, world)
     trained = head.centres.requires_grad
     head.centres = torch.nn.Parameter(head.centres.detach()[first:last].clone(), requires_grad=trained)

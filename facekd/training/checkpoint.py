@@ -1,16 +1,19 @@
 """Checkpoints that survive a kill, a full disk and a bad one.
 
 A checkpoint is one file, `step-00001200-3fa9c1d2e4b5a697.pt`: the step, and the first 16 digits of the file's sha256
-(the convention of torch.hub). It is written under a temporary name, flushed to the disk, and renamed: a name of that
-form holds a complete file, whatever moment the process or the machine died at. A file whose content does not give its
-digest any more (a bad disk) is passed over, and said.
+(the convention of torch.hub). Where several ranks have class centres to keep, it is a folder of that name without
+`.pt`: `state.pt`, whose digest it carries and which names the sha256 of the ranks' files beside it
+(facekd.training.shards). Either is written under a temporary name, flushed to the disk, and renamed: such a name holds
+a complete checkpoint, whatever moment the process or the machine died at. One whose content does not give its digest
+any more (a bad disk) is passed over, and said.
 """
 
 import hashlib
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +22,25 @@ from typing import Any, BinaryIO
 import torch
 
 from facekd.errors import FacekdError, UsageError
+from facekd.models.card import file_sha256
 
-_NAME = re.compile(r"step-(\d{8,})-([0-9a-f]{16})\.pt")
+_NAME = re.compile(r"step-(\d{8,})-([0-9a-f]{16})(\.pt)?")
 _TEMPORARY = ".writing-"
+_STATE = "state.pt"
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """A checkpoint on disk: optimiser steps done, and where it is."""
+    """A checkpoint on disk: optimiser steps done, digest of its state, and where it is."""
 
     step: int
     digest: str
     path: Path
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the ranks' files are; None if the checkpoint is one file."""
+        return None if self.path.suffix else self.path
 
 
 class CheckpointStore:
@@ -59,29 +69,54 @@ class CheckpointStore:
                 found.append(CheckpointFile(int(match[1]), match[2], path))
         return sorted(found, key=lambda file: (file.step, file.path.stat().st_mtime_ns))
 
-    def save(self, state: dict[str, Any], *, step: int, best_step: int | None = None) -> CheckpointFile:
+    @property
+    def temporary(self) -> Path:
+        """Where this process writes what is not yet a checkpoint."""
+        return self.folder / f"{_TEMPORARY}{os.getpid()}"
+
+    def save(
+        self,
+        state: dict[str, Any],
+        *,
+        step: int,
+        best_step: int | None = None,
+        ranks: Mapping[str, str] | None = None,
+    ) -> CheckpointFile:
         """Writes `state` (tensors, numbers, strings and containers of them) and prunes the older ones.
+
+        Args:
+            ranks: the sha256 of each file that the ranks have written into the folder `temporary`.
 
         Raises:
             FacekdError: the disk is full or fails; what was there before is still there, whole.
         """
-        temporary = self.folder / f"{_TEMPORARY}{os.getpid()}"
-        try:
+        with self.whole_or_nothing(step):
             self.folder.mkdir(parents=True, exist_ok=True)
-            digest = _write(state, temporary)
-            file = CheckpointFile(step, digest, self.folder / f"step-{step:08d}-{digest}.pt")
-            temporary.replace(file.path)
+            if ranks is None:
+                digest = _write(state, self.temporary)
+            else:
+                digest = _write({**state, "ranks": dict(ranks)}, self.temporary / _STATE)
+                _flush_folder(self.temporary)
+            suffix = ".pt" if ranks is None else ""
+            file = CheckpointFile(step, digest, self.folder / f"step-{step:08d}-{digest}{suffix}")
+            self.temporary.replace(file.path)
             _flush_folder(self.folder)
+        self._prune(keep={step, best_step}, newest=file)
+        return file
+
+    @contextmanager
+    def whole_or_nothing(self, step: int) -> Iterator[None]:
+        """Removes what was begun if the disk fails, and says what is left: an OSError becomes a FacekdError."""
+        try:
+            yield
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            _remove(self.temporary)
             newest = max((kept.step for kept in self.list()), default=None)
             survivor = "there is no earlier one" if newest is None else f"that of step {newest} is intact"
             raise FacekdError(
                 f"checkpoint of step {step} not written to {self.folder}: {error.strerror or error}; {survivor}. "
                 "Make room, then go on with --resume"
             ) from error
-        self._prune(keep={step, best_step}, newest=file)
-        return file
 
     def load_newest(self, *, mapped: bool = False) -> tuple[CheckpointFile, dict[str, Any]] | None:
         """The newest checkpoint that reads back whole, or None if there is none at all; `mapped` as in `load`.
@@ -106,12 +141,15 @@ class CheckpointStore:
 
         Raises FacekdError if it is damaged or holds more than tensors.
         """
+        path = file.path if file.folder is None else file.folder / _STATE
         try:
-            with file.path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+            digest = file_sha256(path)[:16]
             if digest != file.digest:
-                raise FacekdError(f"checkpoint {file.path} is damaged: its sha256 begins with {digest}")
-            return torch.load(file.path, map_location="cpu", weights_only=True, mmap=mapped)
+                raise FacekdError(f"checkpoint {path} is damaged: its sha256 begins with {digest}")
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            if file.folder is not None:
+                _check_ranks(file.folder, state["ranks"])
+            return state
         except pickle.UnpicklingError as error:
             raise FacekdError(f"checkpoint {file.path} cannot be read safely: it holds more than tensors") from error
         except (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -127,7 +165,7 @@ class CheckpointStore:
         """Removes what a killed process left half-written."""
         if self.folder.is_dir():
             for path in self.folder.glob(f"{_TEMPORARY}*"):
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def _prune(self, *, keep: set[int | None], newest: CheckpointFile) -> None:
         files = self.list()
@@ -136,8 +174,27 @@ class CheckpointStore:
         # The same step written twice (a resumed run with other log settings): only the one just written counts.
         kept -= {file.path for file in files if file.step == newest.step and file.path != newest.path}
         for file in files:
-            if file.path not in kept:
+            if file.folder is not None and file.path not in kept:
+                file.path.replace(self.temporary)  # a folder goes file by file, and a part of it is no checkpoint
+                _remove(self.temporary)
+            elif file.path not in kept:
                 file.path.unlink(missing_ok=True)
+
+
+def _check_ranks(folder: Path, ranks: Mapping[str, str]) -> None:
+    """Raises FacekdError unless a folder holds exactly its state and the named files, each with its sha256."""
+    if {path.name for path in folder.iterdir()} != {_STATE, *ranks}:
+        raise FacekdError(f"checkpoint {folder} is damaged: it does not hold {', '.join(sorted(ranks))} alone")
+    for name, digest in ranks.items():
+        if file_sha256(folder / name) != digest:
+            raise FacekdError(f"checkpoint {folder / name} is damaged: it has another sha256")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class _HashingFile:

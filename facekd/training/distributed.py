@@ -1,13 +1,12 @@
-"""A run on several ranks: what is wrapped, what is sharded, and what of it reaches a checkpoint."""
+"""A run on several ranks: what is wrapped, what is sharded, and what is said when one is lost."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
-from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,7 +16,6 @@ from facekd.errors import FacekdError, UsageError
 from facekd.heads import MarginHead
 from facekd.heads.partial_fc import shard
 from facekd.training.checkpoint import CheckpointStore
-from facekd.training.optimisation import Optimisers
 from facekd.training.precision import Name, Precision, unmeasured
 
 
@@ -83,73 +81,6 @@ def wrap(task: nn.Module, head: MarginHead | None) -> nn.Module:
 def without_sync(model: nn.Module) -> AbstractContextManager[None]:
     """Context of a backward whose gradients are not exchanged yet, since more of the same step follow."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
-
-
-class Shards:
-    """The class centres in checkpoints: whole on disk, so that any number of ranks resumes from it.
-
-    Rank 0 receives the other ranks' rows, one rank after the other, in its own memory, and writes them as one process
-    would. Reading takes the own rows out of a memory-mapped file.
-
-    Args:
-        head: the sharded head, None where nothing is.
-        optimisers: which hold state of the centres.
-    """
-
-    def __init__(self, head: MarginHead | None, optimisers: Optimisers) -> None:
-        self.head = head
-        self._optimisers = optimisers
-
-    def whole(self, task: dict[str, Any], optimisers: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The two states with all rows; on ranks above 0 they are of no use."""
-        return self._mapped(task, optimisers, self._gather)
-
-    def mine(self, task: dict[str, Any], optimisers: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The two states with this rank's rows alone."""
-        if self.head is None or self.head.owned is None:
-            return task, optimisers
-        first, last = self.head.owned
-        return self._mapped(task, optimisers, lambda rows: rows[first:last].clone())
-
-    def make_whole(self) -> None:
-        """Gives this process's head room for all centres again; their values come from a checkpoint."""
-        if self.head is not None:
-            shape = (self.head.num_identities, self.head.embedding_width)
-            centres = self.head.centres
-            self.head.centres = nn.Parameter(centres.new_zeros(shape), requires_grad=centres.requires_grad)
-            self.head.owned = None
-
-    def _mapped(self, task: dict[str, Any], optimisers: dict[str, Any], change: Any) -> tuple[Any, Any]:
-        if self.head is None:
-            return task, optimisers
-        task = {**task, "head.centres": change(task["head.centres"])}
-        changed = {}
-        for kind, state in optimisers.items():
-            parameters = [one for group in self._optimisers.torch[kind].param_groups for one in group["params"]]
-            places = [place for place, one in enumerate(parameters) if one is self.head.centres]
-            entries = dict(state["state"])
-            for place in places:
-                rows = entries.get(place, {})  # empty before the first step
-                entries[place] = {
-                    name: change(value) if isinstance(value, torch.Tensor) and value.ndim == 2 else value
-                    for name, value in rows.items()
-                }
-            changed[kind] = {**state, "state": entries}
-        return task, changed
-
-    def _gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """[n of this rank, e] -> [n, e] on rank 0, on the CPU; nothing new elsewhere."""
-        assert self.head is not None
-        rows = rows.detach().cpu().contiguous()
-        bounds = collectives.gather_numbers(*cast(tuple[int, int], self.head.owned))
-        if collectives.rank() > 0:
-            dist.send(rows, dst=0)
-            return rows
-        everyone = rows.new_empty(self.head.num_identities, rows.shape[1])
-        everyone[: len(rows)] = rows
-        for source, (first, last) in enumerate(bounds[1:], start=1):
-            dist.recv(everyone[first:last], src=source)
-        return everyone
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from facekd.distributed.ranks import is_lost_rank
 from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
 from facekd.training import distributed, resumption
-from facekd.training.checkpoint import CheckpointStore
-from facekd.training.distributed import Shards
+from facekd.training.checkpoint import CheckpointFile, CheckpointStore
 from facekd.training.feed import Feed, Window
 from facekd.training.interruption import Interrupted, StopRequest
 from facekd.training.log import NoLog, Reporter, TrainingLog
@@ -25,6 +24,7 @@ from facekd.training.meter import Meter, Progress
 from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
 from facekd.training.precision import Precision, candidates, choose_device, fastest_training
 from facekd.training.reproducibility import preserved_random_state, random_state, seed_everything, set_random_state
+from facekd.training.shards import Shards
 from facekd.training.step import Diverged, Stepper, StepReport
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
@@ -96,7 +96,8 @@ class Trainer:
         """
         if self._settings.threads is not None:
             torch.set_num_threads(self._settings.threads)
-        saved = self._newest() if resume else None
+        loaded = self._newest() if resume else None
+        file, saved = loaded or (None, None)
         if saved is None:
             seed_everything(distributed.seed_of(self.recipe.seed, 0))
         else:
@@ -106,7 +107,7 @@ class Trainer:
         self.precision.place(self.task)
         self._make_parts()
         if saved is not None:
-            self._load(saved)
+            self._load(saved, None if file is None else file.folder)
             self.reporter.say(f"resumed at step {self.progress.step} of {self.total_steps}")
         log = TrainingLog(self.out, after_step=self.progress.step) if self._first else NoLog()
         with log as self.log, StopRequest() as stop:
@@ -123,7 +124,7 @@ class Trainer:
 
     # Set-up
 
-    def _newest(self) -> dict[str, Any] | None:
+    def _newest(self) -> tuple[CheckpointFile, dict[str, Any]] | None:
         """The newest checkpoint, the same on every rank; None if there is none."""
         if self._first:
             self.store.clean()
@@ -131,7 +132,7 @@ class Trainer:
         steps = collectives.gather_numbers(-1 if loaded is None else loaded[0].step)
         if steps != [steps[0]] * len(steps):
             raise UsageError(f"not every rank sees the same checkpoints in {self.out}: put --out on a shared disk")
-        return None if loaded is None else loaded[1]
+        return loaded
 
     def _choose_precision(self, saved: dict[str, Any] | None) -> tuple[Precision, dict[str, Any]]:
         """The precision of the checkpoint, else of the recipe, measured where it says auto."""
@@ -158,7 +159,7 @@ class Trainer:
         sharded = [] if head is None else [head.centres]
         groups = self.task.parameter_groups()
         self.optimisers = Optimisers(groups, schedule=schedule, clip_norm=optimisation.clip_norm, sharded=sharded)
-        self.shards = Shards(head, self.optimisers)
+        self.shards = Shards(getattr(self.task, "head", None), self.optimisers)
         self.scaler = self.precision.scaler()
         model = distributed.wrap(self.task, head)
         self.stepper = Stepper(self.task, self.optimisers, self.precision, self.scaler, model)
@@ -278,7 +279,9 @@ class Trainer:
     # State
 
     def _save(self, random: dict[str, Any]) -> None:
-        task, optimisers = self.shards.whole(dict(self.task.trainable_state_dict()), self.optimisers.state_dict())
+        whole = dict(self.task.trainable_state_dict()), self.optimisers.state_dict()
+        task, optimisers, rows = self.shards.split(*whole)
+        ranks = self.shards.write(rows, self.store, self.progress.step) if rows else None
         randoms = collectives.gather_objects(random)
         if not self._first:
             return
@@ -293,11 +296,11 @@ class Trainer:
             "random": random,
             **({"random_by_rank": randoms} if len(randoms) > 1 else {}),
         }
-        self.store.save(state, step=self.progress.step, best_step=self.progress.best_step)
+        self.store.save(state, step=self.progress.step, best_step=self.progress.best_step, ranks=ranks)
 
-    def _load(self, state: dict[str, Any]) -> None:
+    def _load(self, state: dict[str, Any], folder: Path | None) -> None:
         self.progress = Progress(**state["progress"])
-        task, optimisers = self.shards.mine(state["task"], state["optimisers"])
+        task, optimisers = self.shards.join(state["task"], state["optimisers"], folder)
         self.task.load_trainable_state_dict(task)
         self.optimisers.load_state_dict(optimisers)
         if self.scaler is not None:
@@ -318,13 +321,14 @@ class Trainer:
         """Puts the best evaluated weights, or the last, into the task; sharded centres are whole then, on rank 0."""
         best = self.progress.best_step
         chosen = self.progress.step if best is None else best
-        if self._first and (chosen != self.progress.step or self.shards.head is not None):
+        if self._first and (chosen != self.progress.step or self.shards.sharded):
             file = self.store.at(chosen)
             if file is None:
                 raise FacekdError(f"the checkpoint of step {chosen}, the best, is gone from {self.store.folder}")
             state = self.store.load(file)
             self.shards.make_whole()
-            self.task.load_trainable_state_dict(state["task"])
+            task, _ = self.shards.join(state["task"], {}, file.folder)
+            self.task.load_trainable_state_dict(task)
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
         if self.average is not None:

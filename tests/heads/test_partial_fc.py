@@ -92,20 +92,22 @@ def test_more_positives_than_the_rate_allows_are_all_kept() -> None:
     assert torch.nonzero(head.centres.grad.abs().sum(dim=1)).flatten().tolist() == [0, 3, 7, 8, 19]
 
 
-@pytest.mark.parametrize(("n", "world"), [(11, 4), (8, 8), (2_060_000, 3)])
-def test_shards_are_a_partition(n: int, world: int) -> None:
+@pytest.mark.parametrize(("n", "world"), [(11, 4), (8, 8), (9, 4), (2_060_000, 3)])
+def test_shards_are_those_of_torch_and_a_partition(n: int, world: int) -> None:
     bounds = [shard_bounds(n, rank, world) for rank in range(world)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == n
     assert all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
-    sizes = [last - first for first, last in bounds]
-    assert max(sizes) - min(sizes) <= 1
+    sizes = [last - first for first, last in bounds if first < last]
+    assert sizes == [len(part) for part in torch.arange(n).chunk(world)]
 
 
 def test_a_sharded_head_says_what_it_cannot_do() -> None:
     head, x, labels = made("arcface", 1.0)
-    with pytest.raises(UsageError, match="20 identities cannot be sharded over 21 ranks"):
+    with pytest.raises(UsageError, match="20 identities cannot be sharded over 21 ranks: start at most 20"):
         shard(head, 0, 21)
+    with pytest.raises(UsageError, match="20 identities cannot be sharded over 11 ranks: start at most 10"):
+        shard(head, 0, 11)  # two each, so that the eleventh has none
     shard(head, 1, 2)
     assert head.owned == (10, 20)
     for call in (lambda: head(x, labels), lambda: head.cosines(x)):

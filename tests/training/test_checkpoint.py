@@ -108,6 +108,53 @@ def test_what_a_kill_left_half_written_is_no_checkpoint(store: CheckpointStore) 
     assert len(list(store.folder.iterdir())) == 1
 
 
+def save_folder(store: CheckpointStore, step: int) -> Path:
+    """A checkpoint of two ranks, whose rows are a few bytes."""
+    store.temporary.mkdir(parents=True)
+    rows = {f"shard-{rank}.safetensors": bytes([step, rank]) * 100 for rank in (1, 2)}
+    for name, content in rows.items():
+        (store.temporary / name).write_bytes(content)
+    ranks = {name: hashlib.sha256(content).hexdigest() for name, content in rows.items()}
+    return store.save(state(step), step=step, ranks=ranks).path
+
+
+def test_a_checkpoint_of_several_ranks_is_a_folder_among_the_others(store: CheckpointStore) -> None:
+    store.save(state(1), step=1)
+    folder = save_folder(store, 2)
+    loaded = store.load_newest()
+    assert loaded is not None
+    file, content = loaded
+    assert (file.folder, content["step"]) == (folder, 2)
+    assert hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest().startswith(file.digest)
+    save_folder(store, 3)
+    save_folder(store, 4)
+    assert [file.step for file in store.list()] == [3, 4]
+    assert len(list(store.folder.iterdir())) == 2
+    (store.temporary / "shard").mkdir(parents=True)
+    store.clean()
+    assert len(list(store.folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "added", "state"])
+def test_a_folder_with_one_bad_file_falls_back(store: CheckpointStore, warnings: list[str], damage: str) -> None:
+    save_folder(store, 1)
+    folder = save_folder(store, 2)
+    rows, whole = folder / "shard-2.safetensors", folder / "state.pt"
+    if damage == "missing":
+        rows.unlink()
+    elif damage == "added":
+        (folder / "shard-3.safetensors").write_bytes(b"")
+    else:
+        path = rows if damage == "truncated" else whole
+        path.write_bytes(path.read_bytes()[:-1])
+    loaded = store.load_newest()
+    assert loaded is not None
+    assert loaded[0].step == 1
+    assert len(warnings) == 1
+    assert f"{folder.name}" in warnings[0]
+    assert "damaged" in warnings[0]
+
+
 def test_a_checkpoint_cannot_run_code(store: CheckpointStore, tmp_path: Path) -> None:
     class Malicious:
         def __reduce__(self) -> tuple[object, tuple[str]]:

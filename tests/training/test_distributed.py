@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from facekd.data.synthetic import SyntheticSource
 from facekd.distributed import collectives
 from facekd.errors import UsageError
 from facekd.recipe import Recipe
-from facekd.training.checkpoint import CheckpointStore
+from facekd.training.checkpoint import CheckpointFile, CheckpointStore
 from facekd.training.feed import Feed
 
 HERE = Path(__file__).parent
@@ -47,14 +49,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Path:
     return out
 
 
-def state(out: Path) -> dict[str, Any]:
+def newest(out: Path) -> tuple[CheckpointFile, dict[str, Any]]:
     loaded = CheckpointStore(out / "checkpoints").load_newest()
     assert loaded is not None
-    return loaded[1]
+    return loaded
+
+
+def state(out: Path) -> dict[str, Any]:
+    return newest(out)[1]
 
 
 def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Every tensor of a checkpoint's weights, optimisers and average, by its place."""
+    """Every tensor of a checkpoint's state, by its place."""
     if isinstance(value, torch.Tensor):
         return {name: value}
     found: dict[str, torch.Tensor] = {}
@@ -64,8 +70,16 @@ def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
 
 
 def learnt(out: Path) -> dict[str, torch.Tensor]:
-    saved = state(out)
-    return tensors({key: saved[key] for key in ("task", "optimisers", "average")})
+    """Weights, optimisers and average; the ranks' rows are read without torch.distributed.checkpoint."""
+    file, saved = newest(out)
+    found = tensors({key: saved[key] for key in ("task", "optimisers", "average")})
+    if file.folder is not None:
+        parts = [load_file(path) for path in sorted(file.folder.glob("*.safetensors"))]
+        for name in parts[0]:
+            place = "/" + re.sub(r"^(optimisers/\w+)/", r"\1/state/", name)
+            assert found[place].shape[0] == 0
+            found[place] = torch.cat([part[name] for part in parts])
+    return found
 
 
 def losses(out: Path) -> list[tuple[int, int, float, float]]:
@@ -98,6 +112,37 @@ def test_the_same_ranks_resume_bit_for_bit_and_others_from_the_same_centres(runs
     assert state(runs / "2-")["progress"]["batch"] == 2  # of four: in the middle of an epoch
     assert len(state(runs / "2-")["random_by_rank"]) == 2
     assert "random_by_rank" not in state(runs / "2-1")
+
+
+@pytest.fixture(scope="module")
+def resharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What reshard_ranks.py leaves: centres of 2 ranks, read on 1 to 4; and what a full disk made them say."""
+    out = tmp_path_factory.mktemp("resharded")
+    run_script("reshard_ranks.py", out)
+    return out
+
+
+@forks
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_centres_and_momentum_of_two_ranks_come_back_bit_for_bit_on_any_number(resharded: Path, ranks: int) -> None:
+    parts = [torch.load(resharded / f"read-{ranks}-{rank}.pt") for rank in range(ranks)]
+    assert [len(part["centres"]) for part in parts] == [len(part) for part in torch.arange(1_999).chunk(ranks)]
+    generator = torch.Generator().manual_seed(0)
+    for name in ("centres", "momentum"):
+        assert torch.equal(torch.cat([part[name] for part in parts]), torch.randn(1_999, 64, generator=generator))
+
+
+@forks
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_one_rank_is_said_on_all_and_leaves_the_checkpoint_before(resharded: Path) -> None:
+    said = [(resharded / f"said-{rank}.txt").read_text() for rank in (0, 1)]
+    assert said[0] == said[1]
+    assert re.fullmatch(
+        r"checkpoint of step 2 not written to .*: File too large; that of step 1 is intact\. .*", said[0]
+    )
+    (left,) = (resharded / "checkpoints").iterdir()
+    assert left.name.startswith("step-00000001-")
 
 
 @forks

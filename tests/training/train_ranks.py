@@ -26,7 +26,7 @@ def recipe(teacher: Path, **training: object) -> Recipe:
     """Losses that are means over images: one that compares images of a batch depends on how it is split."""
     content = tiny_models.recipe_content(teacher, **{"batch_size": 12, "epochs": 2, **training})
     content |= {"model": {"name": "tiny_models:steady_student"}, "evaluation": {}}
-    content["data"] = {"source": "synthetic:identities=6,images=8", "workers": 0}
+    content["data"] = {"source": "synthetic:identities=8,images=6", "workers": 0}
     content["distillation"] = [{"embedding": {}}, {"apt": {"prompts": 2, "keep": "embedding", "interval": 2}}]
     return Recipe.model_validate(content)
 
