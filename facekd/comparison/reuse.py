@@ -2,16 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from facekd.comparison.folder import read_json
+from facekd.comparison.folder import check_finished, read_json
 from facekd.data.source import Source
-from facekd.distillation.registry import check_term
 from facekd.errors import UsageError
 from facekd.recipe import Recipe
-from facekd.training import resumption
 
 
 def require_comparisons(folders: Sequence[Path]) -> None:
@@ -35,35 +30,20 @@ def find_same_run(folders: Sequence[Path], recipe: Recipe, source: Source, teach
         hashes = teacher_hashes(folder)
         for done in sorted(folder.glob(f"cells/*/*/seed-{recipe.seed}/cell.json")):
             content = read_json(done)
-            if set(recipe.evaluation.report) <= set(content["figures"]["accuracy"]) and _same_run(
-                content["identity"], hashes, recipe, source, wanted
-            ):
+            kept = content["identity"]["recipe"].get("teacher")
+            same_teacher = (None if kept is None else hashes.get(kept["bundle"])) == wanted
+            reported = set(recipe.evaluation.report) <= set(content["figures"]["accuracy"])
+            if same_teacher and reported and _same_run(done, recipe, source):
                 return done
     return None
 
 
-def _same_run(
-    identity: dict[str, Any], hashes: dict[str, str], recipe: Recipe, source: Source, teacher: str | None
-) -> bool:
+def _same_run(done: Path, recipe: Recipe, source: Source) -> bool:
     try:
-        kept = Recipe.model_validate(identity["recipe"])
-        if (None if kept.teacher is None else hashes.get(kept.teacher.bundle)) != teacher:
-            return False
-        kept, wanted = _complete(kept), _complete(recipe.model_copy(update={"teacher": kept.teacher}))
-        told = identity | {"recipe": kept.model_dump(mode="json"), "recipe_hash": kept.hash()}
-        resumption.check(told, wanted, source, warn=lambda _: None)
-    except (UsageError, ValidationError):  # another run, or a recipe of another version
+        check_finished(done, recipe, source)
+    except UsageError:
         return False
     return True
-
-
-def _complete(recipe: Recipe) -> Recipe:
-    """With every setting of every term written out: a default may be left to itself or stated."""
-    terms = [
-        {name: check_term(name, values).model_dump(mode="json") for name, values in entry.items()}
-        for entry in recipe.distillation
-    ]
-    return recipe.model_copy(update={"distillation": terms})
 
 
 def teacher_hashes(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from facekd.data.source import Source
+from facekd.distillation.registry import check_term
 from facekd.distributed import collectives
 from facekd.errors import UsageError
 from facekd.recipe import Recipe
@@ -48,7 +49,7 @@ def check(state: Mapping[str, Any], recipe: Recipe, source: Source, *, warn: Cal
         UsageError: another recipe or other data; the first field that differs is named.
     """
     if state["recipe_hash"] != recipe.hash():
-        before, now = _flat(_with_defaults(state["recipe"])), _flat(recipe.model_dump(mode="json"))
+        before, now = map(_flat, _comparable(state["recipe"], recipe))
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name) and name not in FREE_FIELDS:
                 raise UsageError(
@@ -66,12 +67,24 @@ def check(state: Mapping[str, Any], recipe: Recipe, source: Source, *, warn: Cal
             warn(f"{name} was {value}, is now {now_environment[name]}: the result is not bit for bit that of one run")
 
 
-def _with_defaults(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A field that the recipe's version did not have yet has its default; one that is gone stays, to be named."""
+def _comparable(before: Mapping[str, Any], now: Recipe) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Both with every default written out, also those that the kept recipe's version did not have yet.
+
+    As they are if the kept one has what is gone since, so that it is named.
+    """
     try:
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    except ValidationError:
-        return recipe
+        return _complete(Recipe.model_validate(before)), _complete(now)
+    except (ValidationError, UsageError):
+        return before, now.model_dump(mode="json")
+
+
+def _complete(recipe: Recipe) -> dict[str, Any]:
+    """The recipe with every setting of every term: a default may be left to itself or stated."""
+    terms = [
+        {name: check_term(name, values).model_dump(mode="json") for name, values in entry.items()}
+        for entry in recipe.distillation
+    ]
+    return recipe.model_dump(mode="json") | {"distillation": terms}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
