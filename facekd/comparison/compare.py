@@ -31,7 +31,7 @@ def compare(
         overrides: `a.b=value` for the base of all cells, after the grid's own.
         teacher: bundle folder or .onnx instead of the grid's.
         reuse: folders of other comparisons: a cell that one of them has finished, with the same recipe, data and
-            teacher, is taken and not run again.
+            teacher, is taken and not run again; so is a teacher's accuracy.
         reporter: where progress goes; default stderr.
         resume_command: what to tell somebody who interrupts.
 
@@ -54,7 +54,7 @@ def compare(
         left = any(runner.finished(cell) is None for cell in cells)
         for teacher_of_grid in teachers.values() if left else ():
             teacher_of_grid.make(runner.source, reporter=reporter, resume_command=resume_command)
-        reached = {name: one.accuracy(sets, needed=left, say=say) for name, one in teachers.items()}
+        reached = {name: one.accuracy(sets, needed=left, say=say, others=reuse) for name, one in teachers.items()}
     runner.check(cells)
     failures: list[Failure] = []
 

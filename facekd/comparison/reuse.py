@@ -1,7 +1,11 @@
-"""Cells of another comparison that are the same run: the same recipe but for its name, data, teacher and seed."""
+"""What another comparison has done already.
+
+Cells that are the same run (the same recipe but for its name, data, teacher and seed), and teachers' figures.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from facekd.comparison.folder import check_finished, read_json
 from facekd.data.source import Source
@@ -46,8 +50,17 @@ def _same_run(done: Path, recipe: Recipe, source: Source) -> bool:
     return True
 
 
+def find_teacher_accuracy(folders: Sequence[Path], sha256: str, name: str) -> float | None:
+    """What one of the comparisons measured of the teacher of that hash on the set `name`, or None."""
+    records = [record for folder in folders for record in _teachers(folder) if record["sha256"] == sha256]
+    return next((record["accuracy"][name] for record in records if name in record["accuracy"]), None)
+
+
 def teacher_hashes(folder: Path) -> dict[str, str]:
     """sha256 by place of the teachers of the comparison in `folder`."""
+    return {record["teacher"]: record["sha256"] for record in _teachers(folder)}
+
+
+def _teachers(folder: Path) -> list[dict[str, Any]]:
     files = [folder / "teacher.json", *folder.glob("teachers/*.json")]
-    records = [read_json(file) for file in files if file.is_file()]
-    return {record["teacher"]: record["sha256"] for record in records}
+    return [read_json(file) for file in files if file.is_file()]

@@ -133,9 +133,10 @@ class GridRunner:
                 left = f", about {clock(sum(spent) / len(spent) * (len(waiting) - number))} left" if spent else ""
                 self.reporter.say(f"cell {len(cells) - len(waiting) + number + 1} of {len(cells)}: {cell}{left}")
                 began = datetime.now(UTC)
-                failure = None
+                failure, taken = None, False
                 try:
-                    if not self._take(cell):
+                    taken = self._take(cell)
+                    if not taken:
                         self._run(cell)
                 except (UsageError, Interrupted, WriteError):
                     raise
@@ -143,7 +144,8 @@ class GridRunner:
                     self.reporter.warn(f"{cell} failed: {error}")
                     failure = Failure(cell, str(error))
             yield failure
-            spent.append((datetime.now(UTC) - began).total_seconds())
+            if not taken:  # the time left is that of cells which are run
+                spent.append((datetime.now(UTC) - began).total_seconds())
             gc.collect()  # a task is full of reference cycles; the next one needs the memory
 
     def _take(self, cell: Cell) -> bool:

@@ -4,12 +4,13 @@ DIR/teacher/, DIR/teachers/NAME/            a teacher that the grid trains, as `
 DIR/teacher.json, DIR/teachers/NAME.json    its hash, and what it reaches on each set
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from facekd.comparison.folder import check_finished, read_json, write_json
 from facekd.comparison.grid import Grid, TeacherTraining
+from facekd.comparison.reuse import find_teacher_accuracy
 from facekd.data.source import Source
 from facekd.data.verification_set import load_verification_set
 from facekd.errors import UsageError
@@ -64,13 +65,16 @@ class GridTeacher:
         if not Path(self.place).is_dir():
             raise UsageError(f"the teacher of this comparison is not at {self.place}: bring it back, or give --teacher")
 
-    def accuracy(self, sets: list[str], *, needed: bool, say: Callable[[str], None]) -> dict[str, float]:
+    def accuracy(
+        self, sets: list[str], *, needed: bool, say: Callable[[str], None], others: Sequence[Path] = ()
+    ) -> dict[str, float]:
         """Its accuracy on each set, measured once.
 
         Args:
             sets: as `load_verification_set` reads them.
             needed: it will be learnt from, so it must be there and be the one that the comparison began with.
             say: takes a line of progress.
+            others: comparisons that may have measured it already.
 
         Raises:
             UsageError: it is not there, or is another one.
@@ -86,9 +90,12 @@ class GridTeacher:
                 )
         for name in sets:
             if name not in known["accuracy"]:
-                say(f"teacher {self.place} on {name} ...")
-                result = evaluate_verification(open_embedder(self.place), load_verification_set(name))
-                known["accuracy"][name] = accuracy_of(result)
+                measured = find_teacher_accuracy(others, known["sha256"], name)
+                if measured is None:
+                    say(f"teacher {self.place} on {name} ...")
+                    result = evaluate_verification(open_embedder(self.place), load_verification_set(name))
+                    measured = accuracy_of(result)
+                known["accuracy"][name] = measured
                 write_json(self._kept, known)
         return {name: known["accuracy"][name] for name in sets}
 

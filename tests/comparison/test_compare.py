@@ -17,6 +17,7 @@ from facekd.comparison.compare import compare
 from facekd.data.verification_set import load_verification_set
 from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
+from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import load_bundle, save_bundle
 from facekd.recipe import Recipe
 from facekd.training.log import Reporter
@@ -207,6 +208,14 @@ def test_cells_that_another_comparison_has_run_are_taken(
         raise FacekdError("not here")
 
     monkeypatch.setattr("facekd.comparison.runner.run_recipe", refuse)
+    judge = evaluate_verification
+    judged: list[str] = []
+
+    def judge_and_tell(embedder: Any, *rest: Any) -> VerificationResult:
+        judged.append("a teacher")
+        return judge(embedder, *rest)
+
+    monkeypatch.setattr("facekd.comparison.teachers.evaluate_verification", judge_and_tell)
     methods = {
         "alone": {},
         "arc": {"head": {"weight": 0}, "distillation": [{"adadistill": {"variant": "arc"}}]},
@@ -228,6 +237,9 @@ def test_cells_that_another_comparison_has_run_are_taken(
         ("arc", "1"),
     ]
     renamed = {"undistilled": "alone", "adadistill": "arc"}
+    assert not judged  # nor is the teacher's accuracy measured again
+    kept = [json.loads((out / "teacher.json").read_text()) for out in (first, tmp_path / "same" / "out")]
+    assert kept[0]["accuracy"] == kept[1]["accuracy"] != {}
     for row, original in zip(rows, rows_of(first), strict=True):
         assert row == original | {"method": renamed[original["method"]], "recipe_hash": row["recipe_hash"]}
     assert [name.removeprefix("tiny-") for name in ran] == [
@@ -238,6 +250,7 @@ def test_cells_that_another_comparison_has_run_are_taken(
     next(changed.model.parameters()).data.mul_(2)
     other = save_bundle(tmp_path / "other", changed.model, changed.card, head_centres=changed.head_centres)
     assert {row["method"] for row in taken("teacher", teacher=str(other))} == {"alone"}
+    assert judged == ["a teacher"]
     with pytest.raises(FacekdError, match="no cell finished"):
         taken("budget", teacher=bundle, budget={"steps": 3})
     with pytest.raises(UsageError, match="holds no comparison"):
