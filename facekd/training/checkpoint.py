@@ -93,11 +93,10 @@ class CheckpointStore:
         with self.whole_or_nothing(step):
             self.folder.mkdir(parents=True, exist_ok=True)
             if ranks is None:
-                digest = _write(state, self.temporary)
+                digest, suffix = _write(state, self.temporary), ".pt"
             else:
-                digest = _write({**state, "ranks": dict(ranks)}, self.temporary / _STATE)
+                digest, suffix = _write({**state, "ranks": dict(ranks)}, self.temporary / _STATE), ""
                 _flush_folder(self.temporary)
-            suffix = ".pt" if ranks is None else ""
             file = CheckpointFile(step, digest, self.folder / f"step-{step:08d}-{digest}{suffix}")
             self.temporary.replace(file.path)
             _flush_folder(self.folder)

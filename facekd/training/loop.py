@@ -97,7 +97,7 @@ class Trainer:
         if self._settings.threads is not None:
             torch.set_num_threads(self._settings.threads)
         loaded = self._newest() if resume else None
-        file, saved = loaded or (None, None)
+        saved = None if loaded is None else loaded[1]
         if saved is None:
             seed_everything(distributed.seed_of(self.recipe.seed, 0))
         else:
@@ -106,8 +106,8 @@ class Trainer:
         self.precision, measured = self._choose_precision(saved)
         self.precision.place(self.task)
         self._make_parts()
-        if saved is not None:
-            self._load(saved, None if file is None else file.folder)
+        if loaded is not None:
+            self._load(*loaded)
             self.reporter.say(f"resumed at step {self.progress.step} of {self.total_steps}")
         log = TrainingLog(self.out, after_step=self.progress.step) if self._first else NoLog()
         with log as self.log, StopRequest() as stop:
@@ -279,8 +279,7 @@ class Trainer:
     # State
 
     def _save(self, random: dict[str, Any]) -> None:
-        whole = dict(self.task.trainable_state_dict()), self.optimisers.state_dict()
-        task, optimisers, rows = self.shards.split(*whole)
+        task, optimisers, rows = self.shards.split(self.task.trainable_state_dict(), self.optimisers.state_dict())
         ranks = self.shards.write(rows, self.store, self.progress.step) if rows else None
         randoms = collectives.gather_objects(random)
         if not self._first:
@@ -298,9 +297,9 @@ class Trainer:
         }
         self.store.save(state, step=self.progress.step, best_step=self.progress.best_step, ranks=ranks)
 
-    def _load(self, state: dict[str, Any], folder: Path | None) -> None:
+    def _load(self, file: CheckpointFile, state: dict[str, Any]) -> None:
         self.progress = Progress(**state["progress"])
-        task, optimisers = self.shards.join(state["task"], state["optimisers"], folder)
+        task, optimisers = self.shards.join(state["task"], state["optimisers"], file.folder)
         self.task.load_trainable_state_dict(task)
         self.optimisers.load_state_dict(optimisers)
         if self.scaler is not None:

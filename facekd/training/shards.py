@@ -83,7 +83,7 @@ class Shards:
         with store.whole_or_nothing(step):
             try:
                 writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
-                dcp.save({name: self._distributed(matrix) for name, matrix in rows.items()}, storage_writer=writer)
+                dcp.save(self._distributed(rows), storage_writer=writer)
             except dcp.CheckpointException as error:
                 raise _first_cause(error) from error
             mine = sorted(folder.glob("*.safetensors"))[collectives.rank()]  # named by rank, one each
@@ -131,7 +131,7 @@ class Shards:
             matrices = {name: one for name, one in kept.items() if isinstance(one, dcp.TensorStorageMetadata)}
             shape = (last - first, self.head.embedding_width)
             rows = {name: torch.empty(shape, dtype=matrices[name].properties.dtype) for name in names}
-            wanted = {name: self._distributed(matrix) for name, matrix in rows.items()} if self.sharded else rows
+            wanted = self._distributed(rows) if self.sharded else rows
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process, as is meant
                 dcp.load(wanted, storage_reader=reader, no_dist=not self.sharded)
@@ -139,16 +139,16 @@ class Shards:
             raise FacekdError(f"checkpoint {folder} does not hold the class centres of this run") from error
         return rows
 
-    def _distributed(self, rows: torch.Tensor) -> torch.Tensor:
-        """This rank's rows as a part of the whole; they share memory."""
+    def _distributed(self, rows: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """This rank's rows of each matrix as a part of the whole; they share memory."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.tensor import DTensor, Shard
 
         assert self.head is not None
-        width = rows.shape[1]
+        shape = torch.Size((self.head.num_identities, self.head.embedding_width))
+        layout: dict[str, Any] = {"shape": shape, "stride": (shape[1], 1), "run_check": False}
         mesh = init_device_mesh("cpu", (collectives.world(),))
-        shape = torch.Size((self.head.num_identities, width))
-        return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=(width, 1))
+        return {name: DTensor.from_local(matrix, mesh, [Shard(0)], **layout) for name, matrix in rows.items()}
 
 
 def _first_cause(error: Any) -> BaseException:

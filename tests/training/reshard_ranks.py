@@ -2,7 +2,7 @@
 
     python reshard_ranks.py OUT
 
-The ranks are forks of this interpreter. In OUT: `checkpoints`; `NAME-RANKS-RANK.pt`, what each rank of so many read;
+The ranks are forks of this interpreter. In OUT: `checkpoints`; `read-RANKS-RANK.pt`, what each rank of so many read;
 `said-RANK.txt`, what each of two ranks said when rank 1 might not write files of more than 100 kB.
 """
 

@@ -151,7 +151,7 @@ def test_a_folder_with_one_bad_file_falls_back(store: CheckpointStore, warnings:
     assert loaded is not None
     assert loaded[0].step == 1
     assert len(warnings) == 1
-    assert f"{folder.name}" in warnings[0]
+    assert folder.name in warnings[0]
     assert "damaged" in warnings[0]
 
 
