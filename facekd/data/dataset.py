@@ -23,6 +23,8 @@ STORED_ORDER_BELOW = 12_500_000
 """Samples up to which an epoch's order is stored (8 bytes each, 100 MB); above, it is computed as it is needed."""
 
 _POSITIONS = 1 << 16
+# A worker told to end stays so long, for a loop that was told the same to finish its step.
+_GRACE_SECONDS = 60
 
 Batch = dict[str, Any]
 
@@ -267,4 +269,8 @@ def _start_worker(worker: int) -> None:
         os._exit(1)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the loop's to handle: it still needs the workers
+    # Ctrl-C, and a SIGTERM to the whole group (systemd, Slurm), are the loop's to handle: it still needs the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))

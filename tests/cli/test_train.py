@@ -1,6 +1,7 @@
 """`facekd train` and `facekd distill` from a YAML file to a bundle, and their one-line errors."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -141,27 +142,34 @@ def test_usage_errors_are_one_line(recipe: Path, tmp_path: Path) -> None:
     assert UsageError.exit_code == 2
 
 
-def test_ctrl_c_exits_130_and_the_command_it_names_goes_on(recipe: Path, tmp_path: Path) -> None:
-    recipe.write_text(yaml.safe_dump(content(training={**content()["training"], "max_steps": None, "epochs": 100000})))
+@pytest.mark.parametrize(("number", "everyone"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_a_stopped_run_exits_130_and_the_command_it_names_goes_on(
+    recipe: Path, tmp_path: Path, number: signal.Signals, everyone: bool
+) -> None:
+    """Ctrl-C, and the SIGTERM that systemd and Slurm send to a run and to its loader's processes as well."""
+    long = {**content()["training"], "max_steps": None, "epochs": 100000}
+    recipe.write_text(yaml.safe_dump(content(training=long, data={**content()["data"], "workers": 1})))
     program = (
         "import sys, typer; from facekd import cli; from facekd.cli import train\n"
         "cli._register = lambda: (train.register(cli.app), cli.app.callback()(lambda: None)); cli.main()"
     )
     command = [sys.executable, "-c", program, "train", str(recipe), "--out", str(tmp_path / "out")]
     log = tmp_path / "out" / "log.jsonl"
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 240
         while not (log.exists() and '"kind": "step"' in log.read_text()) and process.poll() is None:
             assert time.monotonic() < deadline, "no step within four minutes"
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        (os.killpg if everyone else os.kill)(process.pid, number)
         _, errors = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == 130, errors
     last = errors.strip().splitlines()[-1]
-    assert last.startswith("facekd: SIGINT: stopped and saved after step ")
+    assert last.startswith(f"facekd: {number.name}: stopped and saved after step ")
     assert last.endswith(f"go on with: facekd train {recipe} --out {tmp_path / 'out'} --resume")
     done = int(last.split("after step ")[1].split()[0])
     result = invoke("train", recipe, "--out", tmp_path / "out", "--resume", "--set", f"training.max_minutes={1e-9}")

@@ -174,12 +174,24 @@ def test_impossible_loaders_are_refused(options: dict[str, object], message: str
         batches(**options)
 
 
-def test_workers_leave_ctrl_c_to_the_loop() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_stopping_to_the_loop(number: signal.Signals) -> None:
     loader = iter(make_loader(Numbers(400), augmentation=None, batch_size=5, seed=0, workers=1))
     next(loader)
     for worker in loader._workers:
-        psutil.Process(worker.pid).send_signal(signal.SIGINT)
+        psutil.Process(worker.pid).send_signal(number)
     assert len(list(loader)) == 79
+
+
+def test_a_worker_told_to_end_does_so_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facekd.data.dataset._GRACE_SECONDS", 1)
+    loader = iter(make_loader(Numbers(400), augmentation=None, batch_size=5, seed=0, workers=1))
+    next(loader)
+    (worker,) = loader._workers
+    worker.terminate()
+    with pytest.raises(RuntimeError, match="killed by signal: Alarm clock"):  # wherever the main thread is
+        worker.join(timeout=60)
+        list(loader)
 
 
 def test_memory_stays_flat_over_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
