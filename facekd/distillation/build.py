@@ -54,7 +54,7 @@ def build_task(recipe: Recipe, source: Source) -> Task:
         else:
             bundle = load_teacher(path)
             teacher_input = bundle.card.input
-            teacher = _frozen(bundle, apt)
+            teacher = _frozen(bundle, apt, student)
             origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
             if teacher_input.size != student_input.size:
                 raise UsageError(f"teacher {path} takes {teacher_input.size} images, the student {student_input.size}")
@@ -88,11 +88,17 @@ def build_task(recipe: Recipe, source: Source) -> Task:
     )
 
 
-def _frozen(bundle: Bundle, apt: AptSettings | None) -> PromptedTeacher | CnnTeacher:
+def _frozen(bundle: Bundle, apt: AptSettings | None, student: nn.Module) -> PromptedTeacher | CnnTeacher:
     if isinstance(bundle.model, TransformerTeacher):
         if apt is None:
             return PromptedTeacher(bundle.model, prompts=0)
-        return PromptedTeacher(bundle.model, prompts=apt.prompts, every=apt.every)
+        widths = (getattr(student, "embedding_width", 0), bundle.model.embedding_width)
+        if apt.adaptation_weight and widths[0] != widths[1]:
+            raise UsageError(
+                f"apt: adaptation_weight compares embeddings: the student's is {widths[0]} wide, the teacher's "
+                f"{widths[1]}; set model.arguments.embedding_width={widths[1]}"
+            )
+        return PromptedTeacher(bundle.model, prompts=apt.prompts, every=apt.every, attention_bias=apt.attention_bias)
     if apt is not None:
         raise UsageError(
             f"apt: prompts need a Transformer teacher, {bundle.path} is a {type(bundle.model).__name__}; leave apt out"

@@ -23,19 +23,28 @@ class AptSettings(TermSettings):
     Attributes:
         prompts: t, tokens a stage of a Swin or a prompted block of a ViT.
         every: ViT only: fresh prompts before every so many blocks.
+        attention_bias: Swin only: added to the patches' attention logits towards prompts. 0: prompts are heard as
+            patches are [paper], and random ones disturb the teacher from the first step; -4: they begin with 2 % of a
+            patch's weight, the prompted teacher as the plain one, and learn to be heard.
+        adaptation_weight: weight of the loss by which the prompts bring the teacher's embedding nearer to the
+            student's (`adaptation_loss`); 0: only URFM's adaptation and `keep` move them.
         keep: what keeps the prompted teacher a recogniser: `head`, the margin softmax through its own frozen head
             (its training identities only); `embedding`, the cosine to the unprompted embedding (any faces, one more
             forward); `none`.
         keep_weight: weight of that loss.
         interval: the prompts learn in every so many steps; in the others the teacher runs forward only, which saves
             the backward through it, and AdamW does not mind how often it is called.
+        lr: peak rate of the prompts; None: `optimisation.auxiliary_lr`.
     """
 
     prompts: int = Field(default=5, ge=0)
     every: int = Field(default=1, ge=1)
+    attention_bias: float = Field(default=0.0, le=0)
+    adaptation_weight: float = Field(default=0.0, ge=0)
     keep: Literal["head", "embedding", "none"] = "head"
     keep_weight: float = Field(default=1.0, ge=0)
     interval: int = Field(default=1, ge=1)
+    lr: float | None = Field(default=None, gt=0)
 
 
 class PromptedViews(NamedTuple):
@@ -58,19 +67,24 @@ class PromptedTeacher(nn.Module):
     require gradients and it never leaves eval mode.
 
     Raises:
-        UsageError: the teacher's body is neither a timm Swin nor a timm ViT.
+        UsageError: the teacher's body is neither a timm Swin nor a timm ViT, or is a ViT and has an attention bias.
     """
 
-    def __init__(self, teacher: TransformerTeacher, *, prompts: int = 5, every: int = 1) -> None:
+    def __init__(
+        self, teacher: TransformerTeacher, *, prompts: int = 5, every: int = 1, attention_bias: float = 0.0
+    ) -> None:
         super().__init__()
         if not isinstance(teacher, TransformerTeacher):
             raise UsageError(
                 f"the teacher is a {type(teacher).__name__}: valid are a Transformer (swin_teacher, vit_teacher, "
                 "timm_teacher), or an .onnx face model whose embeddings alone are followed"
             )
+        if attention_bias and teacher.kind != "swin":
+            raise UsageError(f"apt: attention_bias = {attention_bias:g} is for a Swin; for a ViT leave it out")
         self.teacher = teacher.requires_grad_(False).eval()
         self.count = prompts
         self.every = every
+        self.attention_bias = attention_bias
         self.learns = True
         # timm's own types say Tensor | Module for every attribute.
         body: Any = teacher.body
@@ -149,7 +163,7 @@ class PromptedTeacher(nn.Module):
     def _bias(
         self, block: Any, count: int, place: tuple[int, int], device: torch.device, dtype: torch.dtype
     ) -> torch.Tensor:
-        """Relative position bias plus shift mask [1, windows * heads, n + t, n + t], zero towards prompts.
+        """Relative position bias plus shift mask [1, windows * heads, n + t, n + t]; towards prompts `attention_bias`.
 
         The teacher is frozen, so it is computed once for each block, device and precision.
         """
@@ -161,7 +175,9 @@ class PromptedTeacher(nn.Module):
                     # timm masks by -100: e^-100 is not zero but a denormal number, on which CPUs are many times slower.
                     bias = bias + 100 * block.attn_mask.to(device).float().unsqueeze(1)
                 bias = bias.expand(count, -1, -1, -1).flatten(0, 1)
-                self._biases[key] = functional.pad(bias, (0, self.count, 0, self.count)).unsqueeze(0).to(dtype)
+                bias = functional.pad(bias, (0, self.count), value=self.attention_bias)
+                # Below: the prompts' own rows, which see patches and prompts alike.
+                self._biases[key] = functional.pad(bias, (0, 0, 0, self.count)).unsqueeze(0).to(dtype)
         return self._biases[key]
 
     def _walk_vit(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -175,6 +191,17 @@ class PromptedTeacher(nn.Module):
             x = block(x)
         x = body.norm(x)
         return x[:, body.num_prefix_tokens : -self.count], x[:, -self.count :]
+
+
+def adaptation_loss(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    """mean(1 - cos) between the embeddings [b, e] of both, the student's held still [facekd's choice].
+
+    Each is brought to length 1 and loses the batch's mean first: prompts can add the same vector to every embedding,
+    and two networks that agree in what all faces share have taught nothing.
+    """
+    unit_t, unit_s = functional.normalize(teacher.float()), functional.normalize(student.detach().float())
+    cosine = functional.cosine_similarity(unit_t - unit_t.mean(dim=0), unit_s - unit_s.mean(dim=0), dim=1)
+    return (1 - cosine).mean()
 
 
 def _initial_prompts(count: int, width: int, patch_area: int) -> nn.Parameter:

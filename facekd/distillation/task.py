@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facekd.distillation.prompting import AptSettings, PromptedTeacher
+from facekd.distillation.prompting import AptSettings, PromptedTeacher, adaptation_loss
 from facekd.distillation.registry import Term, Views
 from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
 from facekd.errors import UsageError
@@ -172,6 +172,7 @@ class Task(nn.Module):
             )
             if isinstance(teacher, PromptedTeacher):
                 yield from self._keep(x, teacher, seen.embedding, labels)
+                yield from self._adapt(teacher, seen.embedding, embedding)
         for name, module in self.terms.items():
             term = cast(Term, module)
             for part, value in term(views).items():
@@ -186,11 +187,18 @@ class Task(nn.Module):
         if self.apt.keep == "head" and self.teacher_head is not None:
             loss = functional.cross_entropy(self.teacher_head(embedding, labels), labels)
             yield "teacher.identity", (self.apt.keep_weight, loss)
-        elif self.apt.keep == "embedding":
+        elif self.apt.keep == "embedding" and teacher.learns:
             with torch.no_grad():
                 plain = teacher.teacher(x)
             loss = (1 - functional.cosine_similarity(embedding.float(), plain.float(), dim=1)).mean()
             yield "teacher.embedding", (self.apt.keep_weight, loss)
+
+    def _adapt(
+        self, teacher: PromptedTeacher, embedding: torch.Tensor, student: torch.Tensor
+    ) -> Iterator[tuple[str, tuple[float, torch.Tensor]]]:
+        """The loss by which the prompts bring the teacher nearer to the student, in the steps in which they learn."""
+        if self.apt is not None and self._adapts and self.apt.adaptation_weight and teacher.learns:
+            yield "teacher.adaptation", (self.apt.adaptation_weight, adaptation_loss(embedding, student))
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Student and head under the recipe's optimiser; prompts and the terms' own layers under AdamW [method.md]."""
@@ -208,8 +216,9 @@ class Task(nn.Module):
         prompts = list(self.teacher.prompts.parameters()) if isinstance(self.teacher, PromptedTeacher) else []
         auxiliary = [p for p in self.terms.parameters() if p.requires_grad]
         rate, decay = settings.auxiliary_lr, settings.auxiliary_weight_decay
+        own = self.apt.lr if self.apt is not None else None
         # Prompts are positions to be found, not weights to be kept small.
-        groups.append(ParameterGroup("prompts", prompts, "adamw", rate, 0.0, 0.0))
+        groups.append(ParameterGroup("prompts", prompts, "adamw", own or rate, 0.0, 0.0))
         groups.append(ParameterGroup("terms", auxiliary, "adamw", rate, decay, 0.0))
         return [group for group in groups if group.parameters]
 

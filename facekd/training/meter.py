@@ -46,9 +46,8 @@ class Meter:
 
     started: float = field(default_factory=time.perf_counter)
     broken: list[tuple[str, str]] = field(default_factory=list)
-    _parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _parts: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _images: int = 0
-    _steps: int = 0
     _wait_seconds: float = 0.0
     _last: StepReport | None = None
 
@@ -64,12 +63,11 @@ class Meter:
         progress.skipped += report.skipped
         self._last = report
         if not report.skipped:
-            self._steps += 1
             for name, value in report.parts.items():
-                self._parts[name] += value
+                self._parts[name].append(value)
 
     def figures(self, progress: Progress) -> dict[str, Any]:
-        """The figures of a log line: loss parts as means over the steps, rates and norm of the last step."""
+        """The figures of a log line: loss parts (means over the steps that had them), last rates and norm."""
         return {
             "parts": self._means(),
             "lr": self._last.rates if self._last else {},
@@ -92,7 +90,7 @@ class Meter:
         return f"{listing}  {self._images / self._seconds():.0f} images/s{remark}"
 
     def _means(self) -> dict[str, float]:
-        return {name: value / self._steps for name, value in self._parts.items()}
+        return {name: sum(values) / len(values) for name, values in self._parts.items()}
 
     def _seconds(self) -> float:
         return max(time.perf_counter() - self.started, 1e-9)

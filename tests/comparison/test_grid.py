@@ -97,6 +97,11 @@ def test_an_ablation_changes_what_its_name_says() -> None:
         "position-saliency": ("urfm-apt", "urfm", {"position": "saliency"}),
         "prompts-1": ("urfm-apt", "apt", {"prompts": 1}),
         "prompts-20": ("urfm-apt", "apt", {"prompts": 20}),
+        "apt-adapting": (
+            "urfm-apt",
+            "apt",
+            {"attention_bias": -4, "adaptation_weight": 10, "keep": "embedding", "lr": 5e-3},
+        ),
         "read-out-linear": ("urfm-apt", "urfm", {"read_out": "linear"}),
         "no-places": ("urfm-apt", "urfm", {"centre_spread": None}),
         "no-relay": ("urfm-apt", "urfm", {"relay_weight": 0}),

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from timm.models.swin_transformer import window_partition, window_reverse
 from torch import nn
 
-from facekd.distillation.prompting import PromptedTeacher
+from facekd.distillation.prompting import PromptedTeacher, adaptation_loss
 from facekd.errors import UsageError
 from facekd.models.registry import create_model
 from facekd.models.transformer import TransformerTeacher
@@ -56,10 +57,11 @@ def test_without_prompts_it_is_the_plain_teacher_exactly(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["swin", "swin-padded"])
-def test_windows_with_prompts_from_a_plain_loop(kind: str) -> None:
+@pytest.mark.parametrize("attention_bias", [0.0, -1.5])
+def test_windows_with_prompts_from_a_plain_loop(kind: str, attention_bias: float) -> None:
     """One block, window by window and sample by sample, with the teacher's layers and explicit softmax attention."""
     teacher, t = make(kind), 3
-    prompted = PromptedTeacher(teacher, prompts=t)
+    prompted = PromptedTeacher(teacher, prompts=t, attention_bias=attention_bias)
     stage = teacher.body.layers[0]
     assert isinstance(stage, nn.Module)
     for depth in range(2):
@@ -85,6 +87,7 @@ def test_windows_with_prompts_from_a_plain_loop(kind: str) -> None:
                 scores[:, :49, :49] += block.attn._get_rel_pos_bias()[0]
                 if block.attn_mask is not None:
                     scores[:, :49, :49] += block.attn_mask[index]
+                scores[:, :49, 49:] += attention_bias
                 out = block.attn.proj((scores.softmax(-1) @ v).transpose(0, 1).reshape(49 + t, 8))
                 out_windows.append(out[:49])
                 out_prompts.append(out[49:])
@@ -95,6 +98,31 @@ def test_windows_with_prompts_from_a_plain_loop(kind: str) -> None:
             p = prompts[sample] + torch.stack(out_prompts).mean(0)
             torch.testing.assert_close(given_x[sample], y + block.mlp(block.norm2(y)))
             torch.testing.assert_close(given_p[sample], p + block.mlp(block.norm2(p)))
+
+
+def test_prompts_that_no_patch_hears_leave_the_plain_teacher() -> None:
+    teacher, x = make("swin"), images("swin")
+    seen = PromptedTeacher(teacher, prompts=4, attention_bias=-200.0)(x)
+    torch.testing.assert_close(seen.embedding, teacher(x))
+    torch.testing.assert_close(seen.tokens, teacher.forward_features(x))
+
+
+def test_an_attention_bias_is_for_a_swin() -> None:
+    with pytest.raises(UsageError, match=r"attention_bias = -4 is for a Swin"):
+        PromptedTeacher(make("vit"), prompts=1, attention_bias=-4.0)
+
+
+def test_the_adaptation_loss_is_one_minus_the_cosine_of_what_differs_from_face_to_face() -> None:
+    teacher, student = torch.randn(6, 8, requires_grad=True), torch.randn(6, 8, requires_grad=True)
+    loss = adaptation_loss(teacher, student)
+    t, s = teacher.detach().numpy(), student.detach().numpy()
+    t = t / np.linalg.norm(t, axis=1, keepdims=True)
+    s = s / np.linalg.norm(s, axis=1, keepdims=True)
+    t, s = t - t.mean(axis=0), s - s.mean(axis=0)
+    cosines = [np.dot(p, q) / np.linalg.norm(p) / np.linalg.norm(q) for p, q in zip(t, s, strict=True)]
+    assert float(loss.detach()) == pytest.approx(1 - float(np.mean(cosines)), abs=1e-5)
+    loss.backward()
+    assert teacher.grad is not None and student.grad is None
 
 
 @pytest.mark.parametrize("kind", TEACHERS)

@@ -101,6 +101,38 @@ def test_keep_embedding_starts_near_the_plain_teacher_and_needs_no_head(tiny: An
     assert 0 <= float(parts["teacher.embedding"]) < 0.2
 
 
+def test_an_adapting_teacher_comes_nearer_to_the_student_which_its_loss_does_not_move(tiny: Any, teacher: Path) -> None:
+    apt = {"prompts": 3, "keep": "embedding", "adaptation_weight": 5, "interval": 2, "lr": 0.05}
+    task = build_task(tiny.recipe(teacher, {"apt": apt}, head={"weight": 0}), tiny.source)
+    (group,) = (group for group in task.parameter_groups() if group.name == "prompts")
+    assert group.lr == 0.05
+    images, labels = tiny.batch()
+    task.student.eval()
+    prompts = torch.optim.AdamW(group.parameters, lr=group.lr, weight_decay=0)
+    losses = []
+    for step in range(20):
+        task.begin_step(2 * step)
+        out = task(images, labels)
+        assert set(out.parts) == {"teacher.embedding", "teacher.adaptation"}
+        prompts.zero_grad()
+        out.loss.backward()
+        prompts.step()
+        losses.append(float(out.parts["teacher.adaptation"]))
+    assert losses[-1] < losses[0] - 0.0003  # a teacher of one block of 16 channels: all that its prompts can
+    assert all(p.grad is None for p in task.student.parameters())
+
+
+def test_what_the_prompts_learn_by_is_not_computed_in_the_steps_in_which_they_rest(tiny: Any, teacher: Path) -> None:
+    apt = {"prompts": 3, "keep": "embedding", "adaptation_weight": 5, "interval": 2}
+    task = build_task(tiny.recipe(teacher, {"embedding": {}}, {"apt": apt}), tiny.source)
+    seen = []
+    for step in range(2):
+        task.begin_step(step)
+        seen.append(set(task(*tiny.batch()).parts))
+    assert seen[0] - seen[1] == {"teacher.embedding", "teacher.adaptation"}
+    assert seen[1] == {"identity", "embedding.cosine"}
+
+
 def test_the_distilled_student_has_the_keys_of_an_undistilled_one(tiny: Any, teacher: Path) -> None:
     distilled = build_task(tiny.recipe(teacher, *FULL), tiny.source)
     tiny.train(distilled, steps=1)
@@ -159,6 +191,11 @@ def test_an_inherited_frozen_classifier_does_not_learn(tiny: Any, teacher: Path)
         (({"embedding": {}},), {"teacher": None}, "needs a teacher"),
         (({"embedding": {}},), {"model": {"arguments": {"scale": 0.25, "embedding_width": 16}}}, "16 wide"),
         (({"apt": {}},), {"teacher": {"bundle": "model.onnx"}}, "apt needs a Transformer"),
+        (
+            ({"apt": {"adaptation_weight": 1, "keep": "embedding"}},),
+            {"model": {"arguments": {"scale": 0.25, "embedding_width": 16}}},
+            "adaptation_weight compares embeddings: the student's is 16 wide",
+        ),
         (({"embedding": {}},), {"teacher": {"bundle": "nowhere"}}, "nowhere"),
         (({"embedding": {}},), {"teacher": {"bundle": "nowhere.onnx"}}, "no teacher at nowhere.onnx"),
         (
