@@ -57,7 +57,8 @@ def register(app: typer.Typer) -> None:
             for on in done.sets:
                 columns, rows = _narrow(*table_rows(done, on))
                 files = f"report {out / 'compare.md'}\ncells  {out / 'compare.csv'}"
-                files += f"\nplot   {out / 'compare.png'}" if (out / "compare.png").is_file() else ""
+                for picture in sorted(out.glob("compare*.png")):
+                    files += f"\nplot   {picture}"
                 print_table(f"{done.grid.name} on {on}, {done.grid.budget.describe()} a run", columns, rows, files)
         if done.failures:
             first = done.failures[0]

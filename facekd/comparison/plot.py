@@ -1,36 +1,91 @@
-"""The comparison as a picture: every seed's accuracy, mean and spread of each method, the teacher as a line."""
+"""The comparison as pictures: accuracy of each method and seed, and accuracy against cost; the teacher as a line."""
 
 import io
+import math
+from itertools import cycle
 from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from facekd.comparison.figures import MethodFigures
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from facekd.comparison.report import Comparison
 
+_PANELS_A_ROW = 4
 _SEED, _MEAN, _TEACHER, _BASELINE = "#9bb8c4", "#1f6f8b", "#c8553d", "#7a7a7a"
+_METHODS = ("#1f6f8b", "#d98e04", "#6a4c93", "#3a7d44", "#8c2f39", "#555555")  # one a method; then again
 
 
 def draw(comparison: "Comparison") -> bytes:
     """PNG: a panel a student, a row a method, the best on top, on the first of the comparison's sets."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     on = comparison.sets[0]
     summary = comparison.summary(on)
     students = list(dict.fromkeys(one.student for one in summary))
     rows = max(sum(one.student == student for one in summary) for student in students)
     # A Figure of its own, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(3.2 + 4.6 * len(students), 1.9 + 0.36 * rows), layout="constrained")
+    across = min(len(students), _PANELS_A_ROW)
+    down = math.ceil(len(students) / across)
+    figure = Figure(figsize=(3.2 + 4.6 * across, 0.7 + down * (1.2 + 0.36 * rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(students), squeeze=False)[0]
-    for place, student in zip(axes, students, strict=True):
+    axes = figure.subplots(down, across, squeeze=False, sharex=True).flatten()
+    for place in axes[len(students) :]:
+        place.remove()
+    for place, student in zip(axes, students, strict=False):
         _panel(place, comparison, [one for one in summary if one.student == student], on)
+        place.tick_params(labelbottom=True)
+    return _finish(figure, comparison)
+
+
+def draw_cost(comparison: "Comparison") -> bytes:
+    """PNG: accuracy against MACs, a colour a method, a mark a student; the line joins a method's best at each cost."""
+    on = comparison.sets[0]
+    summary = comparison.summary(on)
+    figure = Figure(figsize=(8.2, 5.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for colour, method in zip(cycle(_METHODS), dict.fromkeys(one.method for one in summary), strict=False):
+        points = [
+            (comparison.macs(method, one.student) / 1e6, 100 * one.accuracy_mean, one)
+            for one in summary
+            if one.method == method
+        ]
+        best = {cost: max(y for x, y, _ in points if x == cost) for cost in sorted(x for x, _, _ in points)}
+        axes.plot(list(best), list(best.values()), color=colour, linewidth=1.2, alpha=0.6)
+        for x, y, one in points:
+            spread = None if one.accuracy_std is None else 100 * one.accuracy_std
+            axes.errorbar(x, y, yerr=spread, fmt="D", color=colour, markersize=6, capsize=4, label=method)
+            axes.annotate(
+                one.student,
+                (x, y),
+                xytext=(8, -3),
+                textcoords="offset points",
+                fontsize=8,
+                color="#444444",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
+            )
+    teacher = comparison.teacher_accuracy.get(on)
+    if teacher is not None:
+        axes.axhline(100 * teacher, color=_TEACHER, linewidth=1.2, linestyle="--", label="the teacher")
+    axes.set(xscale="log", xlabel="MMACs a face (log scale)", ylabel="verification accuracy, %")
+    axes.xaxis.set_major_locator(FixedLocator(sorted({comparison.macs(o.method, o.student) / 1e6 for o in summary})))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.12)
+    axes.grid(True, color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _finish(figure, comparison)
+
+
+def _finish(figure: Figure, comparison: "Comparison") -> bytes:
+    """Title and one legend for all panels; the PNG."""
     figure.suptitle(f"{comparison.grid.name}: {comparison.grid.budget.describe()} a run", fontweight="bold")
     handles = {
-        label: handle for place in axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
+        label: handle for place in figure.axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     picture = io.BytesIO()
@@ -38,7 +93,7 @@ def draw(comparison: "Comparison") -> bytes:
     return picture.getvalue()
 
 
-def _panel(axes: "Axes", comparison: "Comparison", methods: list[MethodFigures], on: str) -> None:
+def _panel(axes: Axes, comparison: "Comparison", methods: list[MethodFigures], on: str) -> None:
     for row, one in enumerate(reversed(methods)):
         seeds = [
             100 * cell.accuracy[on]

@@ -1,19 +1,27 @@
-"""What a comparison writes: compare.md for people, compare.csv with a line for each cell and set, compare.png."""
+"""What a comparison writes: compare.md for people, compare.csv with a line for each cell and set, pictures."""
 
 import csv
+import functools
 import io
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from facekd.comparison.figures import CellFigures, MethodFigures, gap_share, summarise, undistilled_accuracy
 from facekd.comparison.grid import Cell, Grid
 from facekd.comparison.runner import Failure
 from facekd.data.writing import atomic_file
+from facekd.models.counting import count_macs
+from facekd.models.registry import create_model
 
 _CSV = (
     "method",
     "student",
+    "macs",
     "seed",
     "set",
     "accuracy",
@@ -27,6 +35,9 @@ _CSV = (
     "finished",
     "machine",
 )
+
+
+_ALT = {"compare.png": "accuracy of each method", "compare-cost.png": "accuracy against cost"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,16 @@ class Comparison:
         students = list(dict.fromkeys(cell.student for cell in self.cells))
         return sorted(found, key=lambda one: (students.index(one.student), -one.accuracy_mean))
 
+    def macs(self, method: str, student: str) -> int:
+        """Multiply-accumulates of the network that this method trains as this student."""
+        model = next(cell.recipe.model for cell in self.cells if (cell.method, cell.student) == (method, student))
+        return _macs(model.name, json.dumps(model.arguments))
+
+    @property
+    def costs_differ(self) -> bool:
+        """Whether the finished cells are networks of different MACs: then accuracy is a question of cost too."""
+        return len({self.macs(one.method, one.student) for one in self.finished}) > 1
+
     def to_dict(self) -> dict[str, Any]:
         """As plain types for JSON."""
         return {
@@ -67,23 +88,37 @@ class Comparison:
             "finished": len(self.finished),
             "teacher_accuracy": self.teacher_accuracy,
             "other_teachers": self.other_teachers,
-            "methods": {name: [one.to_dict() for one in self.summary(name)] for name in self.sets},
+            "methods": {
+                name: [{**one.to_dict(), "macs": self.macs(one.method, one.student)} for one in self.summary(name)]
+                for name in self.sets
+            },
             "figures": [one.to_dict() for one in self.finished],
             "failures": [{"cell": str(one.cell), "reason": one.reason} for one in self.failures],
         }
 
 
-def write_report(comparison: Comparison, out: Path) -> dict[str, Path]:
-    """Writes compare.md and compare.csv, and compare.png where matplotlib is installed; returns what there is."""
-    files = {"markdown": out / "compare.md", "csv": out / "compare.csv"}
-    _write(files["csv"], _csv(comparison).encode())
-    if comparison.finished and _can_plot():
-        from facekd.comparison.plot import draw
+@functools.cache
+def _macs(name: str, arguments: str) -> int:
+    with torch.device("meta"):  # no weights: nothing is computed
+        return count_macs(create_model(name, **json.loads(arguments)))
 
-        files["plot"] = out / "compare.png"
-        _write(files["plot"], draw(comparison))
-    _write(files["markdown"], _markdown(comparison, plot="plot" in files).encode())
-    return files
+
+def write_report(comparison: Comparison, out: Path) -> list[Path]:
+    """Writes compare.md and compare.csv; where matplotlib is installed, compare.png, and compare-cost.png if the
+    networks differ in MACs. Returns the pictures.
+    """
+    _write(out / "compare.csv", _csv(comparison).encode())
+    pictures: dict[str, bytes] = {}
+    if comparison.finished and _can_plot():
+        from facekd.comparison.plot import draw, draw_cost
+
+        pictures["compare.png"] = draw(comparison)
+        if comparison.costs_differ:
+            pictures["compare-cost.png"] = draw_cost(comparison)
+    for name, content in pictures.items():
+        _write(out / name, content)
+    _write(out / "compare.md", _markdown(comparison, pictures).encode())
+    return [out / name for name in pictures]
 
 
 def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[str]]]:
@@ -109,10 +144,15 @@ def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[st
         rows.append(["the teacher", "", "", f"{comparison.teacher_accuracy[on]:.2%}", "", "", "100%", "", "", ""])
     for name, reached in comparison.other_teachers.items():
         rows.append([f"teacher {name}", "", "", f"{reached[on]:.2%}", "", "", "", "", "", ""])
+    if comparison.costs_differ:
+        columns.insert(2, "MMACs")
+        costs = [f"{comparison.macs(one.method, one.student) / 1e6:.0f}" for one in comparison.summary(on)]
+        for row, cost in zip(rows, costs + [""] * (len(rows) - len(costs)), strict=True):
+            row.insert(2, cost)
     return columns, rows
 
 
-def _markdown(comparison: Comparison, *, plot: bool) -> str:
+def _markdown(comparison: Comparison, pictures: Iterable[str]) -> str:
     grid = comparison.grid
     state = f"{len(comparison.finished)} of {len(comparison.cells)} cells finished"
     seeds = ", ".join(map(str, grid.seeds))
@@ -131,8 +171,8 @@ def _markdown(comparison: Comparison, *, plot: bool) -> str:
         "counted.",
         "",
     ]
-    if plot:
-        lines += [f"![accuracy of each method]({'compare.png'})", ""]
+    for name in pictures:
+        lines += [f"![{_ALT[name]}]({name})", ""]
     lines += ["## Cells", "", "| method | student | seed | accuracy | steps | ms/image | recipe |"]
     lines += ["|---|---|---|---|---|---|---|"]
     by_place = {(one.method, one.student, one.seed): one for one in comparison.finished}
@@ -170,7 +210,11 @@ def _csv(comparison: Comparison) -> str:
             share = gap_share(one.accuracy[on], undistilled=start, teacher=comparison.teacher_accuracy.get(on))
             tars = " ".join(f"{far}:{tar:.6f}" for far, tar in one.tar_at_far[on].items())
             figures = {**one.to_dict(), "set": on, "accuracy": one.accuracy[on], "auc": one.auc[on]}
-            figures |= {"tar_at_far": tars, "share_of_gap_closed": "" if share is None else f"{share:.6f}"}
+            figures |= {
+                "macs": comparison.macs(one.method, one.student),
+                "tar_at_far": tars,
+                "share_of_gap_closed": "" if share is None else f"{share:.6f}",
+            }
             writer.writerow(figures)
     return text.getvalue()
 

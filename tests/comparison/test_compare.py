@@ -128,6 +128,7 @@ def test_the_report_is_what_the_bundles_say(whole: tuple[Path, Path]) -> None:
         if teacher > undistilled:
             share = (float(row["accuracy"]) - undistilled) / (teacher - undistilled)
             assert float(row["share_of_gap_closed"]) == pytest.approx(share, abs=1e-5)
+    assert {int(row["macs"]) for row in rows} == {card.macs}
     assert len({row["recipe_hash"] for row in rows}) == 4
     markdown = (out / "compare.md").read_text(encoding="utf-8")
     assert "Budget of each cell: 4 steps" in markdown and "4 of 4 cells finished" in markdown

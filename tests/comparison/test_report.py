@@ -1,0 +1,61 @@
+"""The report of students that differ in cost: MACs in the tables, accuracy against cost as a picture."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facekd.comparison.figures import CellFigures
+from facekd.comparison.grid import Cell, grid_cells, load_grid
+from facekd.comparison.report import Comparison, table_rows, write_report
+
+ACCURACY = {"undistilled": 0.7, "urfm-apt": 0.8}
+
+
+def phones(*students: str) -> Comparison:
+    """The shipped grid of students for phones with made figures for some of them, one seed."""
+    grid, path = load_grid("celeba-phones")
+    cells, sets = grid_cells(grid, beside=path.parent, teacher="teacher")
+    (on,) = sets
+    finished = [figures(cell, on) for cell in cells if cell.seed == 0 and (not students or cell.student in students)]
+    return Comparison(grid, cells, finished, [], sets, {on: 0.9})
+
+
+def figures(cell: Cell, on: str) -> CellFigures:
+    place = (cell.method, cell.student, cell.seed)
+    return CellFigures(*place, {on: ACCURACY[cell.method]}, {on: 0.5}, {on: {}}, 1, 10, 2.0, "h", "2026-01-01", "here")
+
+
+def test_students_of_different_cost_are_listed_and_drawn_with_it(tmp_path: Path) -> None:
+    comparison = phones()
+    columns, rows = table_rows(comparison, comparison.sets[0])
+    place = columns.index("MMACs")
+    students = [row for row in rows if row[columns.index("student")]]
+    assert len(students) == 14
+    for row in students:  # the figure in a name is its MMACs
+        assert row[place] == row[columns.index("student")].split("-")[1]
+    assert rows[-1][0] == "the teacher" and all(len(row) == len(columns) for row in rows)
+
+    pictures = write_report(comparison, tmp_path)
+    assert [picture.name for picture in pictures] == ["compare.png", "compare-cost.png"]
+    for picture in pictures:
+        assert np.asarray(Image.open(picture).convert("L")).std() > 5  # something is drawn
+        assert f"]({picture.name})" in (tmp_path / "compare.md").read_text(encoding="utf-8")
+    with (tmp_path / "compare.csv").open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            assert round(int(line["macs"]) / 1e6) == int(line["student"].split("-")[1])
+
+
+def test_students_of_one_cost_are_not(tmp_path: Path) -> None:
+    comparison = phones("prelu-221", "relu6-221")
+    assert "MMACs" not in table_rows(comparison, comparison.sets[0])[0]
+    assert [picture.name for picture in write_report(comparison, tmp_path)] == ["compare.png"]
+
+
+@pytest.mark.parametrize("students", [1, 3, 7])
+def test_panels_stay_within_a_page(students: int, tmp_path: Path) -> None:
+    names = list(load_grid("celeba-phones")[0].students)[:students]
+    picture = write_report(phones(*names), tmp_path)[0]
+    assert Image.open(picture).width <= 130 * 22
