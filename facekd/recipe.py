@@ -192,8 +192,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _teacher_is_named(self) -> "Recipe":
-        if self.head.weight == 0 and not self.distillation:
-            raise ValueError("nothing to learn from: head.weight is 0 and distillation is empty")
+        terms = {name for entry in self.distillation for name in entry}
+        if self.head.weight == 0 and terms <= {"apt"}:
+            found = "only apt, which teaches the teacher" if terms else "empty"
+            raise ValueError(f"nothing to learn from: head.weight is 0 and distillation is {found}")
         return self
 
     @model_validator(mode="after")

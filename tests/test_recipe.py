@@ -79,6 +79,7 @@ def test_hash_is_of_the_content(tmp_path: Path) -> None:
         ({**MINIMAL, "distillation": [{"urfm": {"width": 10, "heads": 4}}]}, [], "not divisible"),
         ({**MINIMAL, "distillation": ["apt", "apt"]}, [], "at most once"),
         ({**MINIMAL, "head": {"weight": 0}}, [], "nothing to learn from"),
+        ({**MINIMAL, "head": {"weight": 0}, "distillation": [{"apt": {}}]}, [], "only apt, which teaches the teacher"),
         (MINIMAL, ["training.epochs"], "expected field.subfield=value"),
         (MINIMAL, ["name.more.x=3"], "is a value"),
         ([1, 2], [], "holds list"),
