@@ -15,7 +15,6 @@ from facekd.comparison.figures import MethodFigures
 if TYPE_CHECKING:
     from facekd.comparison.report import Comparison
 
-_PANELS_A_ROW = 4
 _SEED, _MEAN, _TEACHER, _BASELINE = "#9bb8c4", "#1f6f8b", "#c8553d", "#7a7a7a"
 _METHODS = ("#1f6f8b", "#d98e04", "#6a4c93", "#3a7d44", "#8c2f39", "#555555")  # one a method; then again
 
@@ -27,7 +26,7 @@ def draw(comparison: "Comparison") -> bytes:
     students = list(dict.fromkeys(one.student for one in summary))
     rows = max(sum(one.student == student for one in summary) for student in students)
     # A Figure of its own, not pyplot: no global state, no display, nothing to close.
-    across = min(len(students), _PANELS_A_ROW)
+    across = math.ceil(math.sqrt(len(students)))
     down = math.ceil(len(students) / across)
     figure = Figure(figsize=(3.2 + 4.6 * across, 0.7 + down * (1.2 + 0.36 * rows)), layout="constrained")
     FigureCanvasAgg(figure)
