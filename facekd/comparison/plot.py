@@ -3,7 +3,7 @@
 import io
 import math
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,7 +29,6 @@ def draw(comparison: "Comparison") -> bytes:
     across = math.ceil(math.sqrt(len(students)))
     down = math.ceil(len(students) / across)
     figure = Figure(figsize=(3.2 + 4.6 * across, 0.7 + down * (1.2 + 0.36 * rows)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(down, across, squeeze=False, sharex=True).flatten()
     for place in axes[len(students) :]:
         place.remove()
@@ -44,7 +43,6 @@ def draw_cost(comparison: "Comparison") -> bytes:
     on = comparison.sets[0]
     summary = comparison.summary(on)
     figure = Figure(figsize=(8.2, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for colour, method in zip(cycle(_METHODS), dict.fromkeys(one.method for one in summary), strict=False):
         points = [
@@ -74,14 +72,13 @@ def draw_cost(comparison: "Comparison") -> bytes:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.12)
-    axes.grid(True, color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    _rule(axes, "both")
     return _finish(figure, comparison)
 
 
 def _finish(figure: Figure, comparison: "Comparison") -> bytes:
     """Title and one legend for all panels; the PNG."""
+    FigureCanvasAgg(figure)
     figure.suptitle(f"{comparison.grid.name}: {comparison.grid.budget.describe()} a run", fontweight="bold")
     handles = {
         label: handle for place in figure.axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
@@ -120,6 +117,11 @@ def _panel(axes: Axes, comparison: "Comparison", methods: list[MethodFigures], o
     axes.set_yticks(range(len(methods)), [one.method for one in reversed(methods)])
     axes.set_ylim(-0.7, len(methods) - 0.3)
     axes.set(title=methods[0].student, xlabel="verification accuracy, %")
-    axes.grid(True, axis="x", color="#dddddd", linewidth=0.7)
+    _rule(axes, "x")
+
+
+def _rule(axes: Axes, direction: Literal["x", "both"]) -> None:
+    """Faint lines to read values by, below what is drawn, and no frame on the far sides."""
+    axes.grid(True, axis=direction, color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -123,13 +123,15 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
 
 def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[str]]]:
     """(columns, rows) of the table on one set, as text."""
-    columns = ["method", "student", "seeds", "accuracy", "std", "AUC", "gap closed", "std", "ms/image", "images"]
+    columns = ["method", "student", "MMACs", "seeds", "accuracy", "std", "AUC", "gap closed", "std"]
+    columns += ["ms/image", "images"]
     rows = []
     for one in comparison.summary(on):
         rows.append(
             [
                 one.method,
                 one.student,
+                f"{comparison.macs(one.method, one.student) / 1e6:.0f}",
                 str(len(one.seeds)),
                 f"{one.accuracy_mean:.2%}",
                 "" if one.accuracy_std is None else f"{one.accuracy_std:.2%}",
@@ -141,14 +143,13 @@ def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[st
             ]
         )
     if on in comparison.teacher_accuracy:
-        rows.append(["the teacher", "", "", f"{comparison.teacher_accuracy[on]:.2%}", "", "", "100%", "", "", ""])
+        rows.append(["the teacher", "", "", "", f"{comparison.teacher_accuracy[on]:.2%}", "", "", "100%", "", "", ""])
     for name, reached in comparison.other_teachers.items():
-        rows.append([f"teacher {name}", "", "", f"{reached[on]:.2%}", "", "", "", "", "", ""])
-    if comparison.costs_differ:
-        columns.insert(2, "MMACs")
-        costs = [f"{comparison.macs(one.method, one.student) / 1e6:.0f}" for one in comparison.summary(on)]
-        for row, cost in zip(rows, costs + [""] * (len(rows) - len(costs)), strict=True):
-            row.insert(2, cost)
+        rows.append([f"teacher {name}", "", "", "", f"{reached[on]:.2%}", "", "", "", "", "", ""])
+    if not comparison.costs_differ:
+        place = columns.index("MMACs")
+        for row in (columns, *rows):
+            del row[place]
     return columns, rows
 
 
