@@ -52,7 +52,7 @@ class AdaDistillTerm(Term):
 
     def __init__(self, settings: AdaDistillSettings, shapes: Shapes) -> None:
         super().__init__()
-        check_widths("adadistill", shapes)
+        check_widths("adadistill", shapes.student_embedding, shapes.teacher_embedding)
         if shapes.identities < 2:
             raise UsageError(f"adadistill classifies: {shapes.identities} training identities, it needs 2 or more")
         margin = {} if settings.margin is None else {"margin": settings.margin}

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from facekd.data.source import Source
+from facekd.distillation.parts import check_widths
 from facekd.distillation.prompting import AptSettings, PromptedTeacher
 from facekd.distillation.registry import Shapes, Term, check_term, find_term
 from facekd.distillation.task import Task, TeacherOrigin
@@ -92,12 +93,8 @@ def _frozen(bundle: Bundle, apt: AptSettings | None, student: nn.Module) -> Prom
     if isinstance(bundle.model, TransformerTeacher):
         if apt is None:
             return PromptedTeacher(bundle.model, prompts=0)
-        widths = (getattr(student, "embedding_width", 0), bundle.model.embedding_width)
-        if apt.adaptation_weight and widths[0] != widths[1]:
-            raise UsageError(
-                f"apt: adaptation_weight compares embeddings: the student's is {widths[0]} wide, the teacher's "
-                f"{widths[1]}; set model.arguments.embedding_width={widths[1]}"
-            )
+        if apt.adaptation_weight:
+            check_widths("apt.adaptation_weight", getattr(student, "embedding_width", 0), bundle.model.embedding_width)
         return PromptedTeacher(bundle.model, prompts=apt.prompts, every=apt.every, attention_bias=apt.attention_bias)
     if apt is not None:
         raise UsageError(

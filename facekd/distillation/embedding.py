@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
+from facekd.distillation.parts import check_widths
 from facekd.distillation.registry import Shapes, Term, TermSettings, Views, register_term
-from facekd.errors import UsageError
 
 
 class EmbeddingSettings(TermSettings):
@@ -26,11 +26,7 @@ class EmbeddingTerm(Term):
 
     def __init__(self, settings: EmbeddingSettings, shapes: Shapes) -> None:
         super().__init__()
-        if shapes.student_embedding != shapes.teacher_embedding:
-            raise UsageError(
-                f"embedding distillation: the student's embedding is {shapes.student_embedding} wide, the teacher's "
-                f"{shapes.teacher_embedding}; set model.arguments.embedding_width={shapes.teacher_embedding}"
-            )
+        check_widths("embedding", shapes.student_embedding, shapes.teacher_embedding)
         self.weights: Mapping[str, float] = {"cosine": settings.weight}
 
     def forward(self, views: Views) -> dict[str, torch.Tensor]:

@@ -35,7 +35,7 @@ class EmbeddingL2Term(Term):
 
     def __init__(self, settings: EmbeddingL2Settings, shapes: Shapes) -> None:
         super().__init__()
-        check_widths("embedding_l2", shapes)
+        check_widths("embedding_l2", shapes.student_embedding, shapes.teacher_embedding)
         self.normalise = settings.normalise
         self.weights: Mapping[str, float] = {"distance": settings.weight}
 

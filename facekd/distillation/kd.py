@@ -42,7 +42,7 @@ class KdTerm(Term):
         self.settings = settings
         self.needs_student_classifier = settings.classifier == "own"
         if settings.classifier == "teacher":
-            check_widths("kd", shapes)
+            check_widths("kd", shapes.student_embedding, shapes.teacher_embedding)
         self.weights: Mapping[str, float] = {"divergence": settings.weight}
 
     def forward(self, views: Views) -> dict[str, torch.Tensor]:

@@ -50,7 +50,7 @@ class MarginDistillationTerm(Term):
 
     def __init__(self, settings: MarginDistillationSettings, shapes: Shapes) -> None:
         super().__init__()
-        check_widths("margindistillation", shapes)
+        check_widths("margindistillation", shapes.student_embedding, shapes.teacher_embedding)
         self.settings = settings
         self.weights: Mapping[str, float] = {"identity": settings.weight}
 

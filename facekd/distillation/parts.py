@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from facekd.distillation.registry import Shapes, Views
+from facekd.distillation.registry import Views
 from facekd.errors import UsageError
 from facekd.heads import MarginHead
 
@@ -54,10 +54,10 @@ def nothing(views: Views) -> torch.Tensor:
     return views.student_embedding.float().sum() * 0
 
 
-def check_widths(term: str, shapes: Shapes) -> None:
+def check_widths(term: str, student: int, teacher: int) -> None:
     """Raises UsageError unless both embeddings have one width, without which no angle between them is defined."""
-    if shapes.student_embedding != shapes.teacher_embedding:
+    if student != teacher:
         raise UsageError(
-            f"{term}: the student's embedding is {shapes.student_embedding} wide, the teacher's "
-            f"{shapes.teacher_embedding}; set model.arguments.embedding_width={shapes.teacher_embedding}"
+            f"{term}: the student's embedding is {student} wide, the teacher's {teacher}; "
+            f"set model.arguments.embedding_width={teacher}"
         )

@@ -30,7 +30,7 @@ class ShrinkTeaNetTerm(Term):
 
     def __init__(self, settings: ShrinkTeaNetSettings, shapes: Shapes) -> None:
         super().__init__()
-        check_widths("shrinkteanet", shapes)
+        check_widths("shrinkteanet", shapes.student_embedding, shapes.teacher_embedding)
         self.weights: Mapping[str, float] = {"angular": settings.weight}
 
     def forward(self, views: Views) -> dict[str, torch.Tensor]:

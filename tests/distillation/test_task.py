@@ -193,7 +193,7 @@ def test_an_inherited_frozen_classifier_does_not_learn(tiny: Any, teacher: Path)
         (
             ({"apt": {"adaptation_weight": 1, "keep": "embedding"}},),
             {"model": {"arguments": {"scale": 0.25, "embedding_width": 16}}},
-            "adaptation_weight compares embeddings: the student's is 16 wide",
+            "apt.adaptation_weight: the student's embedding is 16 wide",
         ),
         (({"embedding": {}},), {"teacher": {"bundle": "nowhere"}}, "nowhere"),
         (({"embedding": {}},), {"teacher": {"bundle": "nowhere.onnx"}}, "no teacher at nowhere.onnx"),
