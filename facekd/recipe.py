@@ -191,7 +191,7 @@ class Recipe(Section):
         return normalised
 
     @model_validator(mode="after")
-    def _teacher_is_named(self) -> "Recipe":
+    def _something_trains_the_student(self) -> "Recipe":
         terms = {name for entry in self.distillation for name in entry}
         if self.head.weight == 0 and terms <= {"apt"}:
             found = "only apt, which teaches the teacher" if terms else "empty"
