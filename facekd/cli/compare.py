@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
         from facekd.cli.output import print_json, print_table
         from facekd.comparison.compare import compare as run
-        from facekd.comparison.report import table_rows
+        from facekd.comparison.report import picture_names, table_rows
 
         done = run(
             grid,
@@ -57,8 +57,8 @@ def register(app: typer.Typer) -> None:
             for on in done.sets:
                 columns, rows = _narrow(*table_rows(done, on))
                 files = f"report {out / 'compare.md'}\ncells  {out / 'compare.csv'}"
-                for picture in sorted(out.glob("compare*.png")):
-                    files += f"\nplot   {picture}"
+                for name in picture_names(done):
+                    files += f"\nplot   {out / name}"
                 print_table(f"{done.grid.name} on {on}, {done.grid.budget.describe()} a run", columns, rows, files)
         if done.failures:
             first = done.failures[0]

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ _CSV = (
 )
 
 
-_ALT = {"compare.png": "accuracy of each method", "compare-cost.png": "accuracy against cost"}
+_METHODS, _COST = "compare.png", "compare-cost.png"
+_ALT = {_METHODS: "accuracy of each method", _COST: "accuracy against cost"}
 
 
 @dataclass(frozen=True)
@@ -103,22 +105,25 @@ def _macs(name: str, arguments: str) -> int:
         return count_macs(create_model(name, **json.loads(arguments)))
 
 
-def write_report(comparison: Comparison, out: Path) -> list[Path]:
-    """Writes compare.md and compare.csv; where matplotlib is installed, compare.png, and compare-cost.png if the
-    networks differ in MACs. Returns the pictures.
-    """
+def write_report(comparison: Comparison, out: Path) -> None:
+    """Writes compare.md, compare.csv and the pictures that the comparison has."""
     _write(out / "compare.csv", _csv(comparison).encode())
-    pictures: dict[str, bytes] = {}
-    if comparison.finished and _can_plot():
+    names = picture_names(comparison)
+    if names:
         from facekd.comparison.plot import draw, draw_cost
 
-        pictures["compare.png"] = draw(comparison)
-        if comparison.costs_differ:
-            pictures["compare-cost.png"] = draw_cost(comparison)
-    for name, content in pictures.items():
-        _write(out / name, content)
-    _write(out / "compare.md", _markdown(comparison, pictures).encode())
-    return [out / name for name in pictures]
+        for name in names:
+            _write(out / name, (draw if name == _METHODS else draw_cost)(comparison))
+    _write(out / "compare.md", _markdown(comparison, names).encode())
+
+
+def picture_names(comparison: Comparison) -> list[str]:
+    """Where matplotlib is installed and a cell has finished: compare.png, and compare-cost.png if the networks differ
+    in MACs.
+    """
+    if not comparison.finished or find_spec("matplotlib") is None:
+        return []
+    return [_METHODS, _COST] if comparison.costs_differ else [_METHODS]
 
 
 def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[str]]]:
@@ -223,9 +228,3 @@ def _csv(comparison: Comparison) -> str:
 def _write(path: Path, content: bytes) -> None:
     with atomic_file(path, overwrite=True) as file:
         file.write(content)
-
-
-def _can_plot() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("matplotlib") is not None
