@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from facekd.data.writing import replace_folder, sync
+from facekd.data.writing import staged_folder
 from facekd.errors import FacekdError, UsageError
 from facekd.export.manifest import LOG_FILE, MANIFEST_FILE
 
@@ -33,28 +33,21 @@ def check_destination(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """A folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
     Only the log of a failed block is kept, in the system's temporary folder; the error names it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        with _terminable(), staged_folder(path, durable=True) as folder:
+            try:
+                yield folder
+            except FacekdError as error:
+                log = folder / LOG_FILE
+                if log.is_file() and log.stat().st_size:
+                    error.args = (f"{error}{LOG_NOTE}{keep_log(log, path.name)}",)
+                raise
     except OSError as error:
         raise FacekdError(f"cannot write an artefact at {path}: {error.strerror or error}") from error
-    try:
-        with _terminable():
-            yield folder
-            folder.chmod(0o755)  # mkdtemp's own is private to the user
-            _sync(folder)
-            replace_folder(folder, path)
-    except FacekdError as error:
-        log = folder / LOG_FILE
-        if log.is_file() and log.stat().st_size:
-            error.args = (f"{error}{LOG_NOTE}{keep_log(log, path.name)}",)
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_log(log: Path, name: str) -> Path:
@@ -80,9 +73,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _sync(folder: Path) -> None:
-    for file in folder.rglob("*"):
-        if file.is_file():
-            sync(file)

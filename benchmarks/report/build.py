@@ -1,7 +1,5 @@
 """Writes a report's folder: index.html, report.md and the PNGs, whole or not at all."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from facekd.benchmarks.record import Record
 from facekd.benchmarks.report.markdown import write_markdown
 from facekd.benchmarks.report.page import write_page
 from facekd.benchmarks.report.plots import write_plots
+from facekd.data.writing import staged_folder
 from facekd.errors import UsageError
 
 
@@ -31,17 +30,10 @@ def build_report(
         if not (out / "index.html").is_file() or not (out / "report.md").is_file():
             raise UsageError(f"{out} is not a report: --overwrite replaces reports only")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        place = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-")
+        with staged_folder(out) as folder:
+            plots = write_plots(records, folder)
+            write_markdown(records, plots, folder / "report.md", comparisons=comparisons)
+            write_page(records, folder / "index.html", comparisons=comparisons)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written ({error.strerror}): give a folder at another place") from error
-    with place as scratch:
-        folder = Path(scratch) / "report"
-        folder.mkdir()
-        plots = write_plots(records, folder)
-        write_markdown(records, plots, folder / "report.md", comparisons=comparisons)
-        write_page(records, folder / "index.html", comparisons=comparisons)
-        if out.exists():
-            shutil.move(out, Path(scratch) / "old")
-        folder.rename(out)
     return sorted(out.iterdir())

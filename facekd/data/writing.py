@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -43,23 +44,48 @@ def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder that is renamed to `path` at the end, and is gone when the block raises.
+    """A `staged_folder` at a place that is free, or may be overwritten.
 
-    With `overwrite` an existing folder is moved aside first and removed last, so that one of the two is always whole.
+    Raises:
+        UsageError: `path` is a file, or is there and is not to be overwritten.
+        WriteError: it cannot be written.
     """
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file: give the name of a folder")
     if path.exists() and not overwrite and any(path.iterdir()):
         raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        replace_folder(temporary, path)
+        with staged_folder(path) as folder:
+            yield folder
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A folder beside `path` that takes its place when the block ends, and is gone when the block raises.
+
+    Args:
+        path: a name of that file system; its parents are made. What is there is replaced.
+        durable: wait until every file is on the disk before it has its name. Too slow for a million faces.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # not the process's id: a container's is always 1
+    folder.mkdir()
+    try:
+        yield folder
+        if durable:
+            for file in folder.rglob("*"):
+                if file.is_file():
+                    sync(file)
+        replace_folder(folder, path)
+        if durable:
+            sync(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def replace_folder(folder: Path, path: Path) -> None:

@@ -1,8 +1,6 @@
 """A bundle: a model as a folder of weights (safetensors), a card (JSON) and a README, loaded strictly."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from facekd.data.writing import replace_folder, sync
+from facekd.data.writing import staged_folder
 from facekd.errors import FacekdError, UsageError
 from facekd.models.card import (
     CARD_FILE,
@@ -225,21 +223,10 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         if not overwrite:
             raise UsageError(f"{path} already holds a bundle; choose another place, or overwrite it (--overwrite)")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise FacekdError(f"cannot write a bundle at {path}: {error.strerror or error}") from error
-    try:
-        yield folder
-        folder.chmod(0o755)  # mkdtemp's own is private to the user
-        for file in folder.iterdir():
-            sync(file)
-        replace_folder(folder, path)
-        sync(path.parent)
+        with staged_folder(path, durable=True) as folder:
+            yield folder
     except (OSError, SafetensorError) as error:
-        raise FacekdError(f"cannot write a bundle at {path}: {error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        raise FacekdError(f"cannot write a bundle at {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,11 +1,12 @@
 """A folder that replaces another: one of the two is under the name, whatever fails."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from facekd.data import writing
-from facekd.data.writing import replace_folder
+from facekd.data.writing import WriteError, atomic_folder, replace_folder, staged_folder
 
 
 def two_folders(place: Path) -> tuple[Path, Path]:
@@ -54,3 +55,36 @@ def test_the_old_folder_returns_when_the_new_one_cannot_be_named(
     with pytest.raises(OSError, match="No space"):
         replace_folder(new, out)
     assert (out / "file").read_text() == "out"
+
+
+def test_two_writers_of_one_folder_keep_out_of_each_others_way(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staged_folder(out) as first:  # one process, as in two containers, where each is number 1
+        (first / "file").write_text("first")
+        with staged_folder(out) as second:
+            (second / "file").write_text("second")
+        assert (out / "file").read_text() == "second"
+    assert (out / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_folder_has_the_rights_that_the_user_gives(tmp_path: Path, durable: bool) -> None:
+    before = os.umask(0o027)
+    try:
+        with staged_folder(tmp_path / "new" / "out", durable=durable) as folder:
+            (folder / "within").mkdir()
+            (folder / "within" / "file").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new" / "out").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "new" / "out" / "within" / "file").is_file()
+
+
+def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
+    _, out = two_folders(tmp_path)
+    with pytest.raises(WriteError, match="No space"), atomic_folder(out, overwrite=True) as folder:
+        (folder / "file").write_text("half")
+        raise OSError(28, "No space left on device")
+    assert (out / "file").read_text() == "out"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "out"]
