@@ -39,31 +39,23 @@ def draw(comparison: "Comparison") -> bytes:
 
 
 def draw_cost(comparison: "Comparison") -> bytes:
-    """PNG: accuracy against MACs, a colour a method, a mark a student; the line joins a method's best at each cost."""
+    """PNG: accuracy against MACs, a colour a method, a mark a student; a line joins the sizes of one network."""
     on = comparison.sets[0]
     summary = comparison.summary(on)
     figure = Figure(figsize=(8.2, 5.4), layout="constrained")
     axes = figure.subplots()
+    names: list[tuple[float, float, str]] = []
     for colour, method in zip(cycle(_METHODS), dict.fromkeys(one.method for one in summary), strict=False):
-        points = [
-            (comparison.macs(method, one.student) / 1e6, 100 * one.accuracy_mean, one)
-            for one in summary
-            if one.method == method
-        ]
-        best = {cost: max(y for x, y, _ in points if x == cost) for cost in sorted(x for x, _, _ in points)}
-        axes.plot(list(best), list(best.values()), color=colour, linewidth=1.2, alpha=0.6)
-        for x, y, one in points:
-            spread = None if one.accuracy_std is None else 100 * one.accuracy_std
-            axes.errorbar(x, y, yerr=spread, fmt="D", color=colour, markersize=6, capsize=4, label=method)
-            axes.annotate(
-                one.student,
-                (x, y),
-                xytext=(8, -3),
-                textcoords="offset points",
-                fontsize=8,
-                color="#444444",
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
-            )
+        families: dict[str, list[tuple[float, float]]] = {}
+        for one in summary:
+            if one.method == method:
+                x, y = comparison.macs(method, one.student) / 1e6, 100 * one.accuracy_mean
+                families.setdefault(comparison.family(method, one.student), []).append((x, y))
+                spread = None if one.accuracy_std is None else 100 * one.accuracy_std
+                axes.errorbar(x, y, yerr=spread, fmt="D", color=colour, markersize=6, capsize=4, label=method)
+                names.append((x, y, one.student))
+        for points in families.values():
+            axes.plot(*zip(*sorted(points), strict=True), color=colour, linewidth=1.2, alpha=0.6)
     teacher = comparison.teacher_accuracy.get(on)
     if teacher is not None:
         axes.axhline(100 * teacher, color=_TEACHER, linewidth=1.2, linestyle="--", label="the teacher")
@@ -73,7 +65,26 @@ def draw_cost(comparison: "Comparison") -> bytes:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.12)
     _rule(axes, "both")
+    _name(axes, names)
     return _finish(figure, comparison)
+
+
+def _name(axes: Axes, names: list[tuple[float, float, str]]) -> None:
+    """Writes each name to the right of its point (x, y), moved up where it would cover the one below."""
+    low, high = axes.get_ylim()
+    line = (high - low) / 34  # the height of a name on a picture of 5.4 inches
+    written: dict[float, float] = {}  # by x: where the highest name stands
+    for x, y, name in sorted(names):
+        written[x] = max(y, written.get(x, low) + line)
+        axes.annotate(
+            name,
+            (x, written[x]),
+            xytext=(8, -3),
+            textcoords="offset points",
+            fontsize=8,
+            color="#444444",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
+        )
 
 
 def _finish(figure: Figure, comparison: "Comparison") -> bytes:

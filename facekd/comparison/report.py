@@ -18,6 +18,7 @@ from facekd.comparison.runner import Failure
 from facekd.data.writing import atomic_file
 from facekd.models.counting import count_macs
 from facekd.models.registry import create_model
+from facekd.recipe import ModelConfig
 
 _CSV = (
     "method",
@@ -73,8 +74,17 @@ class Comparison:
 
     def macs(self, method: str, student: str) -> int:
         """Multiply-accumulates of the network that this method trains as this student."""
-        model = next(cell.recipe.model for cell in self.cells if (cell.method, cell.student) == (method, student))
+        model = self._model(method, student)
         return _macs(model.name, json.dumps(model.arguments))
+
+    def family(self, method: str, student: str) -> str:
+        """The network without its sizes: students of one family differ in numbers only (scale, depth)."""
+        model = self._model(method, student)
+        kept = {key: value for key, value in model.arguments.items() if not _is_size(value)}
+        return json.dumps([model.name, kept], sort_keys=True)
+
+    def _model(self, method: str, student: str) -> ModelConfig:
+        return next(cell.recipe.model for cell in self.cells if (cell.method, cell.student) == (method, student))
 
     @property
     def costs_differ(self) -> bool:
@@ -97,6 +107,13 @@ class Comparison:
             "figures": [one.to_dict() for one in self.finished],
             "failures": [{"cell": str(one.cell), "reason": one.reason} for one in self.failures],
         }
+
+
+def _is_size(value: object) -> bool:
+    """Whether an argument is a number or a list of numbers; True and False choose, and are none."""
+    if isinstance(value, list):
+        return all(map(_is_size, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @functools.cache

@@ -60,3 +60,12 @@ def test_panels_stay_within_a_page(students: int, tmp_path: Path) -> None:
     names = list(load_grid("celeba-phones")[0].students)[:students]
     write_report(phones(*names), tmp_path)
     assert Image.open(tmp_path / "compare.png").width <= 130 * 22
+
+
+def test_students_of_one_family_differ_in_their_sizes_only() -> None:
+    comparison = phones()
+    families: dict[str, set[str]] = {}
+    for student in comparison.grid.students:
+        families.setdefault(comparison.family("undistilled", student), set()).add(student)
+    relu = {"relu-51", "relu-101", "relu-221", "relu-438"}
+    assert sorted(families.values(), key=len) == [{"prelu-221"}, {"relu6-221"}, {"hardswish-221"}, relu]
