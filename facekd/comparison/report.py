@@ -158,7 +158,7 @@ def table_rows(comparison: Comparison, on: str) -> tuple[list[str], list[list[st
                 f"{one.accuracy_mean:.2%}",
                 "" if one.accuracy_std is None else f"{one.accuracy_std:.2%}",
                 f"{one.auc_mean:.4f}",
-                "" if one.gap_mean is None else f"{one.gap_mean:.0%}",
+                "" if one.gap_mean is None else f"{one.gap_mean:z.0%}",
                 "" if one.gap_std is None else f"{one.gap_std:.0%}",
                 f"{one.ms_per_image:.1f}",
                 f"{one.images:,.0f}",
