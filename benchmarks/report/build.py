@@ -35,5 +35,6 @@ def build_report(
             write_markdown(records, plots, folder / "report.md", comparisons=comparisons)
             write_page(records, folder / "index.html", comparisons=comparisons)
     except OSError as error:
-        raise UsageError(f"--out {out} cannot be written ({error.strerror}): give a folder at another place") from error
+        why = error.strerror or error
+        raise UsageError(f"--out {out} cannot be written ({why}): give a folder at another place") from error
     return sorted(out.iterdir())
