@@ -1,6 +1,5 @@
 """Verification accuracy of the very file that is timed, through the same runtime; kept by file and set."""
 
-import hashlib
 import json
 import os
 import tempfile
@@ -9,6 +8,7 @@ from typing import Protocol
 
 from facekd.benchmarks.record import Accuracy
 from facekd.benchmarks.subject import Subject
+from facekd.common.hashing import text_sha256
 from facekd.evaluation.embedding import Embedder, ImagePairs, evaluate_verification
 from facekd.export.logs import captured
 
@@ -52,7 +52,7 @@ class FingerprintedPairs(ImagePairs, Protocol):
 def cache_key(subject: Subject, fingerprint: str) -> str:
     """The same bytes normalised otherwise are another model, so the input spec is part of the key."""
     spec = json.dumps(subject.input_spec.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(f"{subject.facts.sha256}|{spec}|{fingerprint}".encode()).hexdigest()
+    return text_sha256(f"{subject.facts.sha256}|{spec}|{fingerprint}")
 
 
 def default_cache() -> Path:

@@ -18,7 +18,7 @@ from facekd.benchmarks.record import ModelFacts
 from facekd.benchmarks.run import open_worker
 from facekd.benchmarks.statistics import has_settled, ratio_interval
 from facekd.benchmarks.subject import Subject
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 Turn = Callable[[int], tuple[list[float], list[float]]]
 """Number of runs -> their wall and processor milliseconds."""

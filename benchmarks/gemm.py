@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 # Large enough to amortise packing, small enough for the second-level cache to matter as it does in a network.
 SIZES = (512, 1024)

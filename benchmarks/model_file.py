@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 _ONNX_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv")
 _ONNX_PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "QGemm")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 PUSHED = "/data/local/tmp/facekd"
 RESULTS = "/sdcard/Android/data/org.facekd.demo/files"

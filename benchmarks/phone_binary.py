@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 PROVIDERS = {
     "cpu": ("--use_xnnpack=false",),

@@ -18,7 +18,7 @@ from facekd.benchmarks.record import Device, Latency, Memory, Operators, Record,
 from facekd.benchmarks.run import rate_of
 from facekd.benchmarks.statistics import drift, median_interval, summarise
 from facekd.benchmarks.subject import Subject
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 
 @dataclass(frozen=True, kw_only=True)

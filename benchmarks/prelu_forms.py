@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.faces import synthetic_faces
 from facekd.export.logs import captured
 from facekd.export.network import Network, feed

@@ -35,7 +35,7 @@ from facekd.benchmarks.record import (
 )
 from facekd.benchmarks.runtimes.coreml import UNITS_VARIABLE
 from facekd.benchmarks.subject import Subject
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.export.golden import cosine
 
 GEMM_SECONDS = 3.0

@@ -1,6 +1,5 @@
 """What is benchmarked: an exported artefact, a folder of them, a bundle, or a foreign .onnx or .tflite."""
 
-import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +12,14 @@ import torch
 from facekd.benchmarks.model_file import inspect_file
 from facekd.benchmarks.record import ModelFacts
 from facekd.benchmarks.runtimes import RUNTIMES, get_runtime
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
+from facekd.common.hashing import file_sha256, text_sha256
 from facekd.evaluation.embedding import Embedder, open_embedder
 from facekd.evaluation.runners import FileRunner
 from facekd.export.faces import synthetic_faces
 from facekd.export.golden import read_golden
 from facekd.export.logs import captured
-from facekd.export.manifest import MANIFEST_FILE, Manifest, read_manifest, sha256_of, size_of, verify_files
+from facekd.export.manifest import MANIFEST_FILE, Manifest, read_manifest, size_of, verify_files
 from facekd.export.network import feed
 from facekd.input_spec import InputSpec
 
@@ -170,7 +170,7 @@ def _artefact(folder: Path) -> Subject:
         parts = [
             f"{name} {digest}" for name, digest in sorted(manifest.files.items()) if name.startswith(manifest.model)
         ]
-        sha256 = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        sha256 = text_sha256("\n".join(parts))
     # The Android target's file is an .onnx beside the ONNX target's: two names, or one hides the other in a report.
     kind = " android" if manifest.target == "android" else ""
     return Subject(
@@ -199,7 +199,7 @@ def _bundle(folder: Path) -> Subject:
     card: Card = read_card(folder)
     verify_bundle(folder)
     weights = folder / WEIGHTS_FILE
-    sha256 = card.sha256 or sha256_of(weights)
+    sha256 = card.sha256 or file_sha256(weights)
     return Subject(
         facts=ModelFacts(
             name=f"{card.name} bundle",
@@ -225,7 +225,7 @@ def _foreign(path: Path, spec: InputSpec | None, layout: Literal["NCHW", "NHWC"]
         facts=ModelFacts(
             name=path.stem,
             file=path.name,
-            sha256=sha256_of(path),
+            sha256=file_sha256(path),
             target="foreign",
             precision=precision or "fp32",
             size_bytes=size_of(path),

@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from facekd.cli.output import print_json, print_table
+from facekd.common.errors import FacekdError, UsageError
 from facekd.comparison.grid import Cell, grid_cells, load_grid
 from facekd.distillation.build import build_task
 from facekd.distillation.registry import Term
 from facekd.distillation.task import Task
-from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
 from facekd.training.feed import Feed, Window
 from facekd.training.optimisation import Optimisers, Schedule

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from facekd.cli.output import print_json, print_table
+from facekd.common.errors import FacekdError
 from facekd.data.dataset import FaceDataset
 from facekd.data.source import Source, Subset
 from facekd.distillation.build import build_task
 from facekd.distillation.prompting import PromptedTeacher
 from facekd.distillation.task import Task
-from facekd.errors import FacekdError
 from facekd.recipe import Recipe, load_recipe
 from facekd.training.feed import Feed, Window
 from facekd.training.log import resident_mib

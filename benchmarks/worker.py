@@ -17,7 +17,7 @@ from facekd.benchmarks import machine
 from facekd.benchmarks.harness import Plan, clock_overhead_ns, measure, time_calls
 from facekd.benchmarks.runtimes import get_runtime
 from facekd.benchmarks.runtimes.base import Runtime, Session
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export import golden
 from facekd.export.logs import captured
 from facekd.export.manifest import Manifest, read_manifest, verify_files

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 # Enough identities that the golden face and the parity faces are different people.
 _SYNTHETIC = "synthetic:identities=40,images=2,seed=20"

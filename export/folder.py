@@ -1,20 +1,33 @@
 """An artefact appears whole or not at all: written beside its place, renamed into it when everything has passed."""
 
+import json
 import os
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from facekd.data.writing import staged_folder
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError
+from facekd.common.writing import FolderKind, check_replaceable, staged_folder
 from facekd.export.manifest import LOG_FILE, MANIFEST_FILE
 
 LOG_NOTE = "; the converter's log is "
+
+
+def _own_files(folder: Path) -> Callable[[str], bool] | None:
+    try:
+        files = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        names = {MANIFEST_FILE, LOG_FILE, *files}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return names.__contains__
+
+
+ARTEFACT = FolderKind("an exported artefact", _own_files)
 
 
 def check_destination(path: Path, *, overwrite: bool) -> None:
@@ -23,12 +36,7 @@ def check_destination(path: Path, *, overwrite: bool) -> None:
     Raises:
         UsageError: something else than an artefact is there, or an artefact and not `overwrite`.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not (path / MANIFEST_FILE).is_file():
-        raise UsageError(f"{path} exists and is not an exported artefact; choose another --out")
-    if not overwrite:
-        raise UsageError(f"{path} already holds an artefact; choose another --out, or replace it with --overwrite")
+    check_replaceable(path, ARTEFACT, overwrite=overwrite)
 
 
 @contextmanager

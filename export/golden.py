@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.manifest import GoldenFiles, Manifest
 
 # Below these cosines to the exporting machine's own result a device's delegate computes something else (facekd's

@@ -1,6 +1,5 @@
 """The manifest of an exported artefact: what the file expects and returns, how it was verified, and its hashes."""
 
-import hashlib
 import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import file_sha256
 from facekd.input_spec import InputSpec
 
 SCHEMA_VERSION = 1
@@ -237,7 +237,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def hash_files(folder: Path) -> dict[str, str]:
     """sha256 of every file under `folder` by relative path, manifest and log left out."""
     return {
-        path.relative_to(folder).as_posix(): sha256_of(path)
+        path.relative_to(folder).as_posix(): file_sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.relative_to(folder).as_posix() not in (MANIFEST_FILE, LOG_FILE)
     }
@@ -261,12 +261,6 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     extra = sorted(set(found) - set(manifest.files))
     if extra:
         raise FacekdError(f"{folder}: {extra[0]} is not in the manifest; remove it or export the bundle again")
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_of(path: Path) -> int:

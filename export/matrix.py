@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.export.folder import check_destination
 from facekd.export.manifest import MANIFEST_FILE, Layout, Manifest, read_manifest, verify_files
 from facekd.export.pipeline import Gate, Reference, export_artefact

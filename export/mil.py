@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.mil_layout import OPERATORS
 
 # Operations that carry data instead of computing.

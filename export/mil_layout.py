@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.mil_operators import OPERATORS, Tensor, ints, operator, tensor
 
 __all__ = ["OPERATORS"]

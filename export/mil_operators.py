@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 Tensor = torch.Tensor
 OPERATORS: dict[str, Callable[..., Any]] = {}

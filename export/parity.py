@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 # Batches a dynamic file must prove: 1, even, odd; a baked batch fails at the second (insightface #2406 and others).
 PROVED_BATCHES = (1, 2, 7)

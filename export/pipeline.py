@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import facekd
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.evaluation.verification import VerificationResult
 from facekd.export import golden
 from facekd.export.faces import Faces, synthetic_faces

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.export.manifest import ArtefactInput, LayerLoss, Quantisation
 from facekd.export.network import feed, run_images
 from facekd.export.ranges import Named, find_ranges

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.targets.base import CalibrationMethod
 
 _BINS = 2048

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.export.check import CheckReport, check_artefact
 from facekd.export.faces import Faces, faces_from_pairs, faces_from_source, read_crop, synthetic_faces
 from facekd.export.manifest import read_manifest

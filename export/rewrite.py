@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 
 class _PReLUForm(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.folder import LOG_NOTE
 from facekd.export.manifest import Manifest
 from facekd.export.matrix import Cell

@@ -5,18 +5,19 @@ the value given and what is valid.
 """
 
 import difflib
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from facekd.common.errors import UsageError
+from facekd.common.hashing import text_sha256
+from facekd.common.trust import NamesCode, check_all_trusted
 from facekd.data.augmentation import AugmentationConfig
-from facekd.errors import UsageError
 
 
 class Section(BaseModel):
@@ -48,9 +49,9 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network that is trained: a registered name, `timm/NAME` or a dotted path `package.module:function`."""
+    """The network that is trained: a registered name, `timm/NAME` or a trusted path `package.module:function`."""
 
-    name: str = "mobilefacenet"
+    name: Annotated[str, NamesCode()] = "mobilefacenet"
     arguments: dict[str, Any] = {}
 
 
@@ -208,7 +209,7 @@ class Recipe(Section):
     def hash(self) -> str:
         """sha256 of the recipe's canonical JSON: equal hashes mean equal runs on equal data."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return text_sha256(text)
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -221,20 +222,23 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe.
 
     Args:
-        path: a YAML file, or the name of a shipped recipe (`quickstart-distil`).
+        path: a YAML file, or the name of a shipped recipe (`quickstart-distilled`).
         overrides: `a.b=value` strings; the value is YAML. A method in `distillation` is addressed by its name:
             `distillation.urfm.local_centres=16`.
 
     Raises:
-        UsageError: no such recipe, not YAML, an unknown field, a value that is not valid.
+        UsageError: no such recipe, not YAML, an unknown field, a value that is not valid, or code named by it that is
+            not trusted.
     """
     path, content = read_yaml(path, kind="recipe", shipped=shipped_recipes, fields="data:, model:")
     for override in overrides:
         _override(content, override)
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"recipe {path}: {_explain(error)}") from error
+    check_all_trusted(recipe, wanted_by=f"recipe {path}")
+    return recipe
 
 
 def read_yaml(

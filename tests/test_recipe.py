@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.recipe import Recipe, load_recipe, shipped_recipes
 
 MINIMAL = {"name": "x", "data": {"source": "synthetic:identities=4"}}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facekd.benchmarks.faults.children import Ended, call_verb, run_child
 from facekd.benchmarks.faults.targets import MODEL
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 LIMIT_S = 300.0
 Words = Callable[[Path], list[str]]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from facekd.benchmarks.faults.jobs import Job
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 
 @dataclass

@@ -19,7 +19,7 @@ import yaml
 from facekd.benchmarks.faults.children import Ended, run_child
 from facekd.benchmarks.faults.targets import Target, plain
 from facekd.benchmarks.faults.tricks import tricks
-from facekd.errors import FacekdError, require_modules
+from facekd.common.errors import FacekdError, require_modules
 
 LIMIT_S = 300.0
 """By the clock: long enough for a machine that others use, too."""

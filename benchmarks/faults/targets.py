@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 MODEL = {
     "scale": 0.125,
@@ -149,7 +149,7 @@ def _read_bundle(folder: Path) -> None:
 
 
 def _seal_bundle(folder: Path) -> None:
-    from facekd.models.card import file_sha256
+    from facekd.common.hashing import file_sha256
 
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     card["sha256"] = file_sha256(folder / "model.safetensors")
@@ -191,7 +191,7 @@ def _read_checkpoint(folder: Path) -> None:
 
 def _seal_checkpoint(folder: Path) -> None:
     """A checkpoint's name holds the beginning of its sha256; a forger would write it so."""
-    from facekd.models.card import file_sha256
+    from facekd.common.hashing import file_sha256
 
     for path in folder.glob("step-*-*.pt"):
         path.unlink()

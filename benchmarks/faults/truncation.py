@@ -7,7 +7,7 @@ from pathlib import Path
 from facekd.benchmarks.faults.children import run_child
 from facekd.benchmarks.faults.mutation import CANARY, LIMIT_S, Verdict
 from facekd.benchmarks.faults.targets import Target, plain
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 
 @dataclass

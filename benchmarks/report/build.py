@@ -8,8 +8,9 @@ from facekd.benchmarks.record import Record
 from facekd.benchmarks.report.markdown import write_markdown
 from facekd.benchmarks.report.page import write_page
 from facekd.benchmarks.report.plots import write_plots
-from facekd.data.writing import staged_folder
-from facekd.errors import UsageError
+from facekd.common.writing import LISTING_FILE, atomic_folder, listed_kind
+
+REPORT = listed_kind("a benchmark report")
 
 
 def build_report(
@@ -22,19 +23,11 @@ def build_report(
         overwrite: replace a report that is already there. A folder that holds anything else is never replaced.
 
     Raises:
-        UsageError: something is at `out` already, or it cannot be written.
+        UsageError: something is at `out` already.
+        WriteError: it cannot be written.
     """
-    if out.exists():
-        if not overwrite:
-            raise UsageError(f"{out} exists: choose another place, or replace the report in it (--overwrite)")
-        if not (out / "index.html").is_file() or not (out / "report.md").is_file():
-            raise UsageError(f"{out} is not a report: --overwrite replaces reports only")
-    try:
-        with staged_folder(out) as folder:
-            plots = write_plots(records, folder)
-            write_markdown(records, plots, folder / "report.md", comparisons=comparisons)
-            write_page(records, folder / "index.html", comparisons=comparisons)
-    except OSError as error:
-        why = error.strerror or error
-        raise UsageError(f"--out {out} cannot be written ({why}): give a folder at another place") from error
-    return sorted(out.iterdir())
+    with atomic_folder(out, kind=REPORT, overwrite=overwrite) as folder:
+        plots = write_plots(records, folder)
+        write_markdown(records, plots, folder / "report.md", comparisons=comparisons)
+        write_page(records, folder / "index.html", comparisons=comparisons)
+    return sorted(path for path in out.iterdir() if path.name != LISTING_FILE)

@@ -3,7 +3,7 @@
 import importlib
 
 from facekd.benchmarks.runtimes.base import Runtime, Session
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 __all__ = ["RUNTIMES", "Runtime", "Session", "get_runtime"]
 

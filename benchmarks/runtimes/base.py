@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from facekd.errors import require_modules
+from facekd.common.errors import require_modules
 
 
 class Session(ABC):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from facekd.benchmarks.runtimes.base import Runtime, Session, first_line
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE", "all": "ALL"}
 

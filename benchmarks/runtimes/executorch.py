@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from facekd.benchmarks.runtimes.base import Runtime, Session, first_line
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 
 class ExecuTorch(Runtime):

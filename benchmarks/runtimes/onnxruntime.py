@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from facekd.benchmarks.runtimes.base import Runtime, Session, first_line
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 
 class OnnxRuntime(Runtime):

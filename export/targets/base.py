@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from facekd.errors import FacekdError, UsageError, require_modules
+from facekd.common.errors import FacekdError, UsageError, require_modules
 from facekd.export.manifest import ArtefactInput, Layout, Precision, Quantisation
 from facekd.export.network import Network, feed
 

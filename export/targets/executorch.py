@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.manifest import ArtefactInput, Quantisation
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network, feed
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.manifest import ArtefactInput, Layout
 from facekd.export.network import Network
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from facekd import __version__
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 app = typer.Typer(
     name="facekd",

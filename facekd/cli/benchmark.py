@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from facekd.cli.evaluate import parse_input_spec, parse_layout
 from facekd.cli.output import JsonFlag, print_json, print_table
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 Models = Annotated[
     list[Path], typer.Argument(help="Artefact folders, folders of artefacts, bundles, .onnx and .tflite files.")

@@ -7,7 +7,7 @@ import typer
 
 from facekd.cli.output import JsonFlag
 from facekd.cli.train import SetOption
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 
 def register(app: typer.Typer) -> None:

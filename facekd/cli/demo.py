@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facekd.cli.output import JsonFlag, print_json
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 if TYPE_CHECKING:
     from facekd.demo.site import FaceModel

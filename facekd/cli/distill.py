@@ -15,7 +15,7 @@ from facekd.cli.train import (
     assign,
     run_verb,
 )
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ from facekd.cli.evaluate import (
     open_model,
 )
 from facekd.cli.output import JsonFlag, print_json, print_table
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 
 def register(app: typer.Typer) -> None:

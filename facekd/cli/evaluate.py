@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 if TYPE_CHECKING:
     from facekd.evaluation.embedding import Embedder
@@ -135,7 +135,7 @@ def _evaluate_benchmark(
     **options: Any,
 ) -> None:
     from facekd.cli.benchmark_table import print_benchmark
-    from facekd.data.writing import atomic_file
+    from facekd.common.writing import atomic_file
     from facekd.evaluation.benchmarks import BENCHMARKS, Options, run_benchmark
 
     if benchmark not in BENCHMARKS:

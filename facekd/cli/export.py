@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from facekd.cli.output import JsonFlag, print_json, print_table
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 
 class _ConvertByDefault(TyperGroup):

@@ -30,7 +30,7 @@ def plan(
     json_output: JsonFlag = False,
 ) -> None:
     """Say what memory, communication and sample rate a training on many devices needs."""
-    from facekd.errors import UsageError
+    from facekd.common.errors import UsageError
     from facekd.planning.measured import measure_pace
     from facekd.planning.plan import plan as make_plan
     from facekd.recipe import load_recipe

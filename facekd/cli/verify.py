@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from facekd.cli.output import JsonFlag, print_json
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:

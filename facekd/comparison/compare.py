@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.comparison.folder import lock, make_folder
 from facekd.comparison.grid import Cell, Grid, TeacherTraining, grid_cells, load_grid
 from facekd.comparison.report import Comparison, write_report
 from facekd.comparison.runner import Failure, GridRunner
 from facekd.comparison.teachers import GridTeacher
-from facekd.errors import FacekdError, UsageError
 from facekd.training.log import Reporter
 
 

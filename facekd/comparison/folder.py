@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.writing import atomic_file
 from facekd.data.source import Source
-from facekd.data.writing import atomic_file
-from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe, TeacherConfig
 from facekd.training import resumption
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.recipe import ModelConfig, Recipe, Section, load_recipe, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")

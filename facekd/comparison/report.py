@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from facekd.common.writing import atomic_file
 from facekd.comparison.figures import CellFigures, MethodFigures, gap_share, summarise, undistilled_accuracy
 from facekd.comparison.grid import Cell, Grid
 from facekd.comparison.runner import Failure
-from facekd.data.writing import atomic_file
 from facekd.models.counting import count_macs
 from facekd.models.registry import create_model
 from facekd.recipe import ModelConfig

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from facekd.common.errors import UsageError
 from facekd.comparison.folder import check_finished, read_json
 from facekd.data.source import Source
-from facekd.errors import UsageError
 from facekd.recipe import Recipe
 
 

@@ -24,15 +24,15 @@ from pathlib import Path
 
 import torch
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.writing import WriteError
 from facekd.comparison.figures import CellFigures
 from facekd.comparison.folder import check_finished, lock, read_json, write_json
 from facekd.comparison.grid import Cell, Grid
 from facekd.comparison.reuse import find_same_run, require_comparisons, teacher_hashes
 from facekd.comparison.teachers import accuracy_of
 from facekd.data.source import Source
-from facekd.data.writing import WriteError
 from facekd.distillation.build import build_task
-from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
 from facekd.training import resumption
 from facekd.training.interruption import Interrupted

@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from facekd.common.errors import UsageError
+from facekd.common.hashing import file_sha256
 from facekd.comparison.folder import check_finished, read_json, write_json
 from facekd.comparison.grid import Grid, TeacherTraining
 from facekd.comparison.reuse import find_teacher_accuracy
 from facekd.data.source import Source
 from facekd.data.verification_set import load_verification_set
-from facekd.errors import UsageError
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.evaluation.verification import VerificationResult
-from facekd.models.card import file_sha256, read_card
+from facekd.models.card import read_card
 from facekd.recipe import Recipe, load_recipe
 from facekd.training import resumption
 from facekd.training.log import Reporter

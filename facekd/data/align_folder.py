@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.writing import atomic_file, atomic_folder, listed_kind
 from facekd.data.alignment import align
 from facekd.data.decoding import decode_image, encode_jpeg, encode_png
 from facekd.data.detection import YuNet, choose_face
@@ -16,8 +18,8 @@ from facekd.data.folder import walk_images
 from facekd.data.packing import Track, check_apart, silently
 from facekd.data.records import RecordWriter
 from facekd.data.source import UnreadableImage
-from facekd.data.writing import atomic_file, atomic_folder
-from facekd.errors import FacekdError, UsageError
+
+ALIGNED_FACES = listed_kind("a folder of faces that facekd aligned")
 
 
 @dataclass
@@ -76,6 +78,7 @@ def align_folder(
     faces = _faces(photographs, files, detector, size, report, track)
     if out.suffix == ".rec":
         report.report = str(out.with_suffix(".report.json"))
+        _check_report(Path(report.report), overwrite=overwrite)
         _write_records(faces, out, size, image_format, quality, overwrite, report)
     else:
         report.report = str(out / "report.json")
@@ -117,7 +120,7 @@ def _write_folder(
     faces: Iterator[tuple[Path, np.ndarray]], out: Path, form: str, quality: int, overwrite: bool, report: AlignReport
 ) -> None:
     identities: Counter[Path] = Counter()
-    with atomic_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, kind=ALIGNED_FACES, overwrite=overwrite) as folder:
         for file, aligned in faces:
             target = folder / file.with_suffix(f".{form}")
             if target.exists():  # a.jpg and a.png
@@ -149,6 +152,20 @@ def _write_records(
     names = [folder.as_posix() for folder in labels]
     with atomic_file(Path(report.report), overwrite=True) as stream:
         stream.write((json.dumps({**report.as_dict(), "labels": names}, indent=2) + "\n").encode())
+
+
+def _check_report(path: Path, *, overwrite: bool) -> None:
+    """Refuses to replace a file that is not such a report."""
+    if not path.exists():
+        return
+    if not overwrite:
+        raise UsageError(f"{path} exists: choose another name for the .rec, or overwrite both with --overwrite")
+    try:
+        written_by_us = "photographs" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        written_by_us = False
+    if not written_by_us:
+        raise UsageError(f"{path} is not a report of facekd data align, so it is never replaced: choose another name")
 
 
 def _require_some(report: AlignReport) -> None:

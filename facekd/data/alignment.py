@@ -7,7 +7,7 @@ right eye, nose, left mouth corner, right mouth corner, as the viewer sees them.
 import cv2
 import numpy as np
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 TEMPLATE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]

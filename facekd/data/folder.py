@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import decode_image
-from facekd.data.source import ALIGNED_SIZE, UnreadableImage, sha256_of
-from facekd.errors import FacekdError, UsageError
+from facekd.data.source import ALIGNED_SIZE, UnreadableImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -87,7 +88,7 @@ class FolderSource:
                 yield error.key, error.reason
 
     def fingerprint(self) -> str:
-        return sha256_of("folder", "\0".join(self._files), self._bytes)
+        return parts_sha256("folder", "\0".join(self._files), self._bytes)
 
     def _check_first_size(self) -> None:
         """Raises at once when the folder holds photographs, rather than once an image."""

@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
-from facekd.errors import FacekdError, UsageError
 
 IJBName = Literal["ijbb", "ijbc"]
 GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import decode_image
-from facekd.data.source import ALIGNED_SIZE, UnreadableImage, sha256_of
-from facekd.errors import FacekdError, UsageError
+from facekd.data.source import ALIGNED_SIZE, UnreadableImage
 
 
 class ImageList(Sequence[np.ndarray]):
@@ -77,7 +78,7 @@ class ImageList(Sequence[np.ndarray]):
                 "unpack the benchmark's images there"
             )
         landmarks = np.empty(0) if self.landmarks is None else np.asarray(self.landmarks, dtype=np.float32)
-        return sha256_of("image list", "\n".join(self.names), sizes, landmarks, f"{self.size[0]}x{self.size[1]}")
+        return parts_sha256("image list", "\n".join(self.names), sizes, landmarks, f"{self.size[0]}x{self.size[1]}")
 
 
 def read_lines(path: Path) -> list[str]:

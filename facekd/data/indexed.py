@@ -16,17 +16,27 @@ from typing import Any
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import parts_sha256
+from facekd.common.writing import FolderKind, atomic_folder, check_replaceable
 from facekd.data.decoding import decode_image
 from facekd.data.packing import Track, silently
 from facekd.data.recordio import HEADER_BYTES, LENGTH_MASK, MAGIC_BYTES
 from facekd.data.records import RecordReader
-from facekd.data.source import ALIGNED_SIZE, INDEX_SUFFIX, UnreadableImage, sha256_of
+from facekd.data.source import ALIGNED_SIZE, INDEX_SUFFIX, UnreadableImage
 from facekd.data.storage import LocalBytes, RemoteBytes, is_remote
-from facekd.data.writing import atomic_folder
-from facekd.errors import FacekdError, UsageError
 
 SCHEMA = 1
 ARRAYS = ("files", "offsets", "keys", "labels", "label_values")
+
+
+INDEX_FILE = "index.json"
+INDEX = FolderKind(
+    "an index of records",
+    lambda folder: (
+        {INDEX_FILE, *(f"{name}.npy" for name in ARRAYS)}.__contains__ if (folder / INDEX_FILE).is_file() else None
+    ),
+)
 
 
 class IndexedRecords:
@@ -188,6 +198,7 @@ def write_index(
         raise UsageError("two of the .rec files have one name: they are told apart by it, rename one")
     if not 1 <= len(records) <= 65_536:
         raise UsageError(f"{len(records)} files: give 1 to 65,536")
+    check_replaceable(out, INDEX, overwrite=overwrite)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("files", "offsets", "keys", "values")}
     files, broken = [], []
     for number, path in enumerate(track(records, len(records), "indexing")):
@@ -206,12 +217,12 @@ def write_index(
     facts = {
         "schema": SCHEMA, "root": place, "files": files, "images": len(labels),
         "identities": len(joined["label_values"]), "broken": broken,
-        "fingerprint": sha256_of("index", sizes, *(joined[name] for name in ARRAYS)),
+        "fingerprint": parts_sha256("index", sizes, *(joined[name] for name in ARRAYS)),
     }  # fmt: skip
-    with atomic_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, kind=INDEX, overwrite=overwrite) as folder:
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", joined[name])
-        (folder / "index.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        (folder / INDEX_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     summary = {"images": len(labels), "identities": facts["identities"], "files": len(files)}
     return {**summary, "read_from": place, "broken": broken, "fingerprint": facts["fingerprint"]}
 
@@ -243,10 +254,10 @@ def _cache_bytes() -> int:
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
-    if not (path / "index.json").is_file():
+    if not (path / INDEX_FILE).is_file():
         raise UsageError(f"no index at {path}: make one with `facekd data index FILES.rec --out {path}`")
     try:
-        facts = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        facts = json.loads((path / INDEX_FILE).read_text(encoding="utf-8"))
         schema = facts["schema"]
         files = [(str(file["name"]), int(file["size"])) for file in facts["files"]]
         sound = (

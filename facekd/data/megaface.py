@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from facekd.common.errors import FacekdError
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
-from facekd.errors import FacekdError
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.writing import atomic_folder, listed_kind
 from facekd.data.decoding import encode_jpeg, encode_png
 from facekd.data.records import RecordWriter
 from facekd.data.source import Source, UnreadableImage
-from facekd.data.writing import atomic_folder
-from facekd.errors import FacekdError, UsageError
+
+FACES = listed_kind("a folder of faces that facekd wrote")
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """(items, how many, what is being done) -> the same items, shown as they pass."""
@@ -65,7 +67,7 @@ def write_folder(
     broken = [list(pair) for pair in getattr(source, "broken", [])]
     digits = len(str(source.num_identities - 1))
     counts: dict[int, int] = {}
-    with atomic_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, kind=FACES, overwrite=overwrite) as folder:
         for i, image in _readable(source, range(len(source)), broken, track, "writing"):
             label = int(source.labels[i])
             file = folder / f"{label:0{digits}d}" / f"{counts.get(label, 0):05d}.jpg"

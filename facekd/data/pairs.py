@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.folder import SUFFIXES
 from facekd.data.source import ALIGNED_SIZE
 from facekd.data.verification_set import VerificationSet
-from facekd.errors import FacekdError, UsageError
 
 Photograph = tuple[str, int]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.source import UnreadableImage
-from facekd.errors import FacekdError, UsageError
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = MAGIC.to_bytes(4, "little")

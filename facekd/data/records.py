@@ -7,6 +7,7 @@ identity records without an image. A file from plain im2rec has no such header: 
 import contextlib
 import logging
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import parts_sha256
+from facekd.common.writing import WriteError, temporary_file
 from facekd.data.decoding import decode_image
 from facekd.data.recordio import HEADER_BYTES, LENGTH_MASK, MAGIC, MAGIC_BYTES, RecordFile
-from facekd.data.source import ALIGNED_SIZE, UnreadableImage, sha256_of
-from facekd.errors import FacekdError, UsageError
+from facekd.data.source import ALIGNED_SIZE, UnreadableImage
 
 EXACT_FLOAT32 = 1 << 24  # labels and key ranges are float32 in the file: exact whole numbers up to here
 _LACKING_LISTED = 1_000_000  # more than these are one entry among the broken: a damaged range may be of 16 million
@@ -102,7 +105,7 @@ class RecordReader:
         )  # fmt: skip
 
     def fingerprint(self) -> str:
-        return sha256_of(
+        return parts_sha256(
             "records", str(self._file.size), self._file.offsets[self._positions], self.label_values[self.labels]
         )
 
@@ -202,21 +205,25 @@ class RecordWriter:
             raise UsageError(f"cannot write records to {path}: the name must end in .rec")
         properties = "property" if self.path.stem == "train" else f"{self.path.stem}.property"
         self._targets = [self.path.with_suffix(".idx"), self.path.with_name(properties), self.path]  # .rec last
-        if not overwrite and self.path.exists():
-            raise UsageError(f"{self.path} exists: choose another name, or overwrite it with --overwrite")
+        for target in self._targets:
+            _check_target(target, overwrite=overwrite)
         self.size = size
-        self._temporary = [target.with_name(f".{target.name}.tmp-{os.getpid()}") for target in self._targets]
         self._offsets: list[int] = []
         self._ranges: list[tuple[int, int, int]] = []  # label, first key, key behind the last
         self._seen: set[int] = set()
+        self._open = contextlib.ExitStack()
         self._rec: BinaryIO | None = None
 
     def __enter__(self) -> "RecordWriter":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._rec = self._temporary[2].open("w+b")
+            opened = [self._open.enter_context(temporary_file(target)) for target in self._targets]
         except OSError as error:
-            raise FacekdError(f"cannot write to {self.path.parent}: {error.strerror}") from None
+            self._open.close()
+            raise WriteError(f"cannot write to {self.path.parent}: {error.strerror}") from None
+        self._files = [file for file, _ in opened]
+        self._temporary = [temporary for _, temporary in opened]
+        self._rec = self._files[2]
         self._record(struct.pack("<IfQQff", 2, 0.0, 0, 0, 0.0, 0.0))  # its range is known at the end
         return self
 
@@ -243,11 +250,9 @@ class RecordWriter:
             if kind is None:
                 self._finish()
         except OSError as failure:
-            raise FacekdError(f"cannot write {self.path}: {failure.strerror}") from None
+            raise WriteError(f"cannot write {self.path}: {failure.strerror}") from None
         finally:
-            self._rec.close()
-            for temporary in self._temporary:
-                temporary.unlink(missing_ok=True)
+            self._open.close()
 
     def _finish(self) -> None:
         assert self._rec is not None
@@ -258,17 +263,12 @@ class RecordWriter:
             self._record(struct.pack("<IfQQff", 2, 0.0, len(self._offsets), 0, first, end))
         self._rec.seek(0)
         self._frame(0, struct.pack("<IfQQff", 2, 0.0, 0, 0, id0, len(self._offsets)))
-        self._rec.flush()
-        os.fsync(self._rec.fileno())
         index = "".join(f"{key}\t{offset}\n" for key, offset in enumerate(self._offsets))
-        for temporary, text in (
-            (self._temporary[0], index),
-            (self._temporary[1], f"{len(self._ranges)},{self.size[0]},{self.size[1]}\n"),
-        ):
-            with temporary.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+        self._files[0].write(index.encode())
+        self._files[1].write(f"{len(self._ranges)},{self.size[0]},{self.size[1]}\n".encode())
+        for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
         for temporary, target in zip(self._temporary, self._targets, strict=True):
             temporary.replace(target)
 
@@ -289,3 +289,22 @@ class RecordWriter:
         if len(part) > LENGTH_MASK:
             raise UsageError(f"a record of {len(part)} bytes cannot be stored: at most {LENGTH_MASK}")
         self._rec.write(struct.pack("<II", MAGIC, cflag << 29 | len(part)) + part + b"\0" * (-len(part) % 4))
+
+
+def _check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuses a name that is taken; with `overwrite`, all that does not look like a file of records."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: choose another name")
+    if not path.exists() and not path.is_symlink():
+        return
+    if not overwrite:
+        raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
+    records = rb"(" + re.escape(MAGIC_BYTES) + rb".*)?"
+    pattern = {".rec": records, ".idx": rb"([0-9]+\t[0-9]+\n.*)?"}.get(path.suffix, rb"[0-9,\s]*")
+    if not path.is_symlink() and (not path.is_file() or not re.fullmatch(pattern, _start(path), re.DOTALL)):
+        raise UsageError(f"{path} is not what facekd or InsightFace writes under this name, so it is never replaced")
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from facekd.common.errors import UsageError
 from facekd.data.source import ALIGNED_SIZE
 from facekd.data.verification_set import VerificationSet, read_bin
-from facekd.errors import UsageError
 
 GROUPS = ("African", "Asian", "Caucasian", "Indian")
 

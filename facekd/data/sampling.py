@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from facekd.common.errors import UsageError
 from facekd.data.permutation import Permutation
-from facekd.errors import UsageError
 
 
 class IdentityGroups:

@@ -1,13 +1,13 @@
 """What a set of face images is to the rest of facekd, and how one is opened from a path or a short description."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import parts_sha256
 
 ALIGNED_SIZE = (112, 112)
 INDEX_SUFFIX = ".faces"
@@ -138,17 +138,7 @@ class Subset:
         return self.source.read(int(self.indices[i]))
 
     def fingerprint(self) -> str:
-        return sha256_of(self.source.fingerprint(), self.indices)
-
-
-def sha256_of(*parts: str | np.ndarray) -> str:
-    """sha256 (hex) over strings and arrays, each preceded by its length."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
+        return parts_sha256(self.source.fingerprint(), self.indices)
 
 
 def _open_path(path: Path, size: tuple[int, int] | None) -> Source:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 BLOCK_BYTES = 1 << 20
 _RELEASE_AFTER_BYTES = 64 << 20

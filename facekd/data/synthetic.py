@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from facekd.data.source import sha256_of
+from facekd.common.errors import UsageError
+from facekd.common.hashing import parts_sha256
 from facekd.data.synthetic_face import Identity, draw_identity, draw_photograph
 from facekd.data.synthetic_render import render
 from facekd.data.verification_set import VerificationSet
-from facekd.errors import UsageError
 
 PAIRS_FIRST_IDENTITY = 1_000_000
 """Where the identities of `synthetic:` verification pairs start: beyond those of any training set."""
@@ -86,7 +86,7 @@ class SyntheticSource:
         return draw_face(self.config, identity, sample)
 
     def fingerprint(self) -> str:
-        return sha256_of("synthetic 1", self.config.model_dump_json())
+        return parts_sha256("synthetic 1", self.config.model_dump_json())
 
     def _place(self, i: int) -> tuple[int, int]:
         if not 0 <= i < len(self.labels):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.image_list import ImageList, find_names
 from facekd.data.source import ALIGNED_SIZE
-from facekd.errors import FacekdError, UsageError
 
 
 @dataclass(frozen=True)

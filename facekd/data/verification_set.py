@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import check_size, decode_image
-from facekd.data.source import ALIGNED_SIZE, UnreadableImage, sha256_of
-from facekd.errors import FacekdError, UsageError
+from facekd.data.source import ALIGNED_SIZE, UnreadableImage
 
 PairImage = bytes | np.ndarray | Path
 
@@ -94,7 +95,7 @@ class VerificationSet:
         """sha256 (hex) over the stored images and the truths."""
         stored = (self.encoded(i) for i in range(self.num_images))
         images = (data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8) for data in stored)
-        return sha256_of("pairs", self.issame, *images)
+        return parts_sha256("pairs", self.issame, *images)
 
 
 def load_verification_set(
@@ -160,8 +161,8 @@ def read_bin(path: Path, *, size: tuple[int, int] | None = ALIGNED_SIZE) -> Veri
 
 def write_bin(path: str | Path, pairs: VerificationSet, *, overwrite: bool = False) -> None:
     """Writes a set in InsightFace's .bin format: a pickle (protocol 2) of (list of 2N bytes, list of N bools)."""
+    from facekd.common.writing import atomic_file
     from facekd.data.decoding import encode_png
-    from facekd.data.writing import atomic_file
 
     images = []
     for i in range(pairs.num_images):

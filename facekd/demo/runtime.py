@@ -8,8 +8,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from facekd.data.writing import atomic_file
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
+from facekd.common.writing import atomic_file
 
 # 1.28 was not published for the web; 1.29 is where ONNX Runtime begins to send telemetry.
 PACKAGE = "onnxruntime-web@1.27.0"

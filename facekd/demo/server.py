@@ -4,8 +4,8 @@ import errno
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from facekd.common.errors import FacekdError
 from facekd.demo.site import Resource
-from facekd.errors import FacekdError
 
 LOOPBACK = "127.0.0.1"
 

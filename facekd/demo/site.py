@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from facekd.errors import UsageError, require_modules
+from facekd.common.errors import UsageError, require_modules
 from facekd.input_spec import InputSpec
 
 CONTENT_TYPES = {

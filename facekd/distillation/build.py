@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.data.source import Source
 from facekd.distillation.parts import check_widths
 from facekd.distillation.prompting import AptSettings, PromptedTeacher
 from facekd.distillation.registry import Shapes, Term, check_term, find_term
 from facekd.distillation.task import Task, TeacherOrigin
 from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
-from facekd.errors import UsageError
 from facekd.heads import MarginHead, create_head
 from facekd.input_spec import InputSpec
 from facekd.models.bundle import Bundle, load_teacher

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 from pydantic import Field
 
+from facekd.common.errors import UsageError
 from facekd.distillation.parts import full_precision, nothing, units
 from facekd.distillation.registry import Shapes, Term, TermSettings, Views, register_term
-from facekd.errors import UsageError
 
 
 class EkdSettings(TermSettings):

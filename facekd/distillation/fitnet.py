@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.distillation.registry import Shapes, Term, TermSettings, Views, register_term
-from facekd.errors import UsageError
 
 
 class FitNetSettings(TermSettings):

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field, model_validator
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.distillation.parts import check_widths, units
 from facekd.distillation.registry import Shapes, Term, TermSettings, Views, register_term
-from facekd.errors import UsageError
 from facekd.heads.margin import angles, monotone_cosine
 
 

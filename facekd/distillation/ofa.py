@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.distillation.parts import full_precision, student_logits, teacher_logits
 from facekd.distillation.registry import Shapes, Term, TermSettings, Views, register_term
-from facekd.errors import UsageError
 
 
 class OfaSettings(TermSettings):

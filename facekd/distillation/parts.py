@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.distillation.registry import Views
-from facekd.errors import UsageError
 from facekd.heads import MarginHead
 
 

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.distillation.registry import TermSettings, register_term
-from facekd.errors import UsageError
 from facekd.models.transformer import TransformerTeacher
 
 

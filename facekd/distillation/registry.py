@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.heads import MarginHead
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.distillation.prompting import AptSettings, PromptedTeacher, adaptation_loss
 from facekd.distillation.registry import Term, Views
 from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
-from facekd.errors import UsageError
 from facekd.heads import MarginHead
 from facekd.heads.partial_fc import identity_loss
 from facekd.input_spec import InputSpec

@@ -1,13 +1,13 @@
 """Teachers that are no prompted Transformer: a CNN with its last map, and a foreign ONNX model's embeddings."""
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import file_sha256
 from facekd.distillation.prompting import PromptedViews
-from facekd.errors import FacekdError, UsageError
 from facekd.models.registry import Backbone
 
 
@@ -92,7 +92,7 @@ class OnnxTeacher(nn.Module):
         self._path = path
         self._input = inputs[0].name
         self.embedding_width = width
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.sha256 = file_sha256(path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> raw embeddings float32 [b, e], without gradient."""

@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.data.alignment import TEMPLATE_112
 from facekd.distillation.registry import Shapes, Term, TermSettings, Views, register_term
-from facekd.errors import UsageError
 
 # Distances are in units of a seventh of the crop (16 of 112 pixels), whatever the grid, so that a position means the
 # same to both networks.

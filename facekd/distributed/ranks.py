@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 from torch import distributed as dist
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 _TIMEOUT = timedelta(hours=1)  # rank 0 evaluates while the others wait; a rank that died is noticed without it
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.evaluation.embedding import Embedder, evaluate_verification
 from facekd.evaluation.fairness import compare_groups
 from facekd.evaluation.feature_cache import FeatureCache, ListedImages, default_cache, model_sha256

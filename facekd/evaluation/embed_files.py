@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.writing import atomic_file
 from facekd.data.decoding import check_size, decode_image
 from facekd.data.source import UnreadableImage
-from facekd.data.writing import atomic_file
-from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import Embedder, embed_images
 from facekd.evaluation.photographs import FaceCrop, crop_face
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.evaluation.embedding import DistinctImages, Embedder, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
 from facekd.evaluation.verification import VerificationResult

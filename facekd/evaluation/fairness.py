@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.evaluation.roc import operating_point
 from facekd.evaluation.verification import VerificationResult
 

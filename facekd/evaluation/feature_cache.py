@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from facekd.data.source import sha256_of
-from facekd.data.writing import atomic_file
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
+from facekd.common.hashing import parts_sha256
+from facekd.common.writing import atomic_file
 from facekd.evaluation.embedding import Embedder, embed_images
 
 CHUNK = 2048
@@ -83,7 +83,7 @@ class FeatureCache:
         """
         list_sha256 = images.fingerprint()
         spec = embedder.input.model_dump_json()
-        key = sha256_of("features 1, flip-sum", model_sha256, list_sha256, spec, str(embedder.embedding_width))[:32]
+        key = parts_sha256("features 1, flip-sum", model_sha256, list_sha256, spec, str(embedder.embedding_width))[:32]
         path, state = self.folder / f"{key}.npy", self.folder / f"{key}.json"
         facts = {
             "model_sha256": model_sha256, "list_sha256": list_sha256, "images": len(images),
@@ -151,15 +151,16 @@ class _Part(Sequence[np.ndarray]):
 
 def model_sha256(path: Path) -> str:
     """What identifies a model's numbers: a bundle's weights and architecture, an artefact's or foreign file's bytes."""
-    from facekd.models.card import CARD_FILE, file_sha256, read_card
+    from facekd.common.hashing import file_sha256
+    from facekd.models.card import CARD_FILE, read_card
 
     if (path / CARD_FILE).is_file():
         card = read_card(path)
-        return sha256_of(card.sha256, card.architecture.model_dump_json())
+        return parts_sha256(card.sha256, card.architecture.model_dump_json())
     if path.is_file():
         return file_sha256(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    return sha256_of(*(part for file in files for part in (file.relative_to(path).as_posix(), file_sha256(file))))
+    return parts_sha256(*(part for file in files for part in (file.relative_to(path).as_posix(), file_sha256(file))))
 
 
 def default_cache() -> Path:

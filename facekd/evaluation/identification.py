@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.evaluation.templates import normalise
 
 BLOCK_BYTES = 256 << 20

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.evaluation.verification import VerificationResult, far_name
 
 if TYPE_CHECKING:

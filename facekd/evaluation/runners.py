@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import file_sha256
 from facekd.input_spec import InputSpec
-from facekd.models.card import file_sha256
 
 log = logging.getLogger(__name__)
 

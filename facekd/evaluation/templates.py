@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 _POOL_ROWS = 1 << 15  # images pooled at once: 64 MB of 512 floats
 _ROWS = 256  # templates compared with all others at once

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from facekd.data.writing import atomic_file
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
+from facekd.common.writing import atomic_file
 from facekd.evaluation.verification import VerificationResult, far_name
 from facekd.models.card import CARD_FILE, Card, Threshold, read_card
 from facekd.models.readme import write_readme

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.evaluation.roc import RocCurve, area_under_curve, equal_error_rate, operating_point, roc_curve
 
 THRESHOLDS = np.arange(0, 4, 0.01)

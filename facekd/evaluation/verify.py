@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.evaluation.embed_files import read_crop
 from facekd.evaluation.embedding import embed_images, open_embedder
 from facekd.evaluation.photographs import open_detector

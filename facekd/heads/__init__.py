@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.heads.adaface import AdaFace
 from facekd.heads.arcface import ArcFace
 from facekd.heads.combined_margin import CombinedMargin
@@ -20,7 +20,7 @@ HEADS: dict[str, type[MarginHead]] = {
 __all__ = ["HEADS", "AdaFace", "ArcFace", "CombinedMargin", "CosFace", "MarginHead", "create_head"]
 
 
-def create_head(name: str, *, embedding_width: int, num_identities: int, **arguments: Any) -> MarginHead:
+def create_head(name: str, /, *, embedding_width: int, num_identities: int, **arguments: Any) -> MarginHead:
     """Builds the head `name` with fresh class centres.
 
     Args:

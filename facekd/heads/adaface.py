@@ -2,7 +2,7 @@
 
 import torch
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.heads.combined_margin import check_margin
 from facekd.heads.margin import MarginHead
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 
 class MarginHead(nn.Module):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from facekd.common.errors import UsageError
 from facekd.distributed import collectives
-from facekd.errors import UsageError
 from facekd.heads.margin import MarginHead, angles
 
 

@@ -1,7 +1,6 @@
 """A bundle: a model as a folder of weights (safetensors), a card (JSON) and a README, loaded strictly."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from facekd.data.writing import staged_folder
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import file_sha256
+from facekd.common.trust import check_all_trusted, names_code
+from facekd.common.writing import FolderKind, atomic_folder
 from facekd.models.card import (
     CARD_FILE,
     HEAD_FILE,
@@ -25,7 +26,6 @@ from facekd.models.card import (
     Metric,
     Threshold,
     describe,
-    file_sha256,
     read_card,
 )
 from facekd.models.readme import write_readme
@@ -46,9 +46,6 @@ __all__ = [
     "save_bundle",
     "verify_bundle",
 ]
-
-
-TRUSTED_MODULES = "FACEKD_TRUSTED_MODULES"
 
 
 @dataclass
@@ -130,16 +127,16 @@ def load_bundle(path: str | Path) -> Bundle:
     """Loads a bundle strictly: the card checked, the weights' hash compared, every key and shape matched.
 
     A card may name a user's own model as package.module:function. Calling it runs that code with the card's arguments,
-    so it is done only for modules that the environment variable FACEKD_TRUSTED_MODULES lists (comma-separated).
+    so it is done only for modules that FACEKD_TRUSTED_MODULES lists (facekd.common.trust).
 
     Raises:
-        UsageError: `path` is not a bundle, or its architecture is unknown here.
+        UsageError: `path` is not a bundle, or its architecture is unknown here or not trusted.
         FacekdError: it is corrupt, was changed after it was written, or is of a newer schema.
     """
     path = Path(path)
     card = read_card(path)
+    check_all_trusted(card, wanted_by=f"bundle {path}")
     state = _read_weights(path / WEIGHTS_FILE, card.sha256)
-    _check_trusted(card.architecture.name, path)
     model = _build(card, state, path / WEIGHTS_FILE)
     load_strictly(model, state, source=path / WEIGHTS_FILE)
     if getattr(model, "embedding_width", None) != card.embedding_width:
@@ -214,19 +211,22 @@ def _check_fits(model: nn.Module, state: dict[str, torch.Tensor], source: Path) 
         raise FacekdError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}")
 
 
+def _own_files(folder: Path) -> Callable[[str], bool] | None:
+    names = (CARD_FILE, WEIGHTS_FILE, HEAD_FILE, "README.md", ".gitattributes")  # the Hub adds the last
+    return names.__contains__ if (folder / CARD_FILE).is_file() else None
+
+
+BUNDLE = FolderKind("a bundle", _own_files)
+
+
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder that becomes the bundle `path` when the block ends well, and vanishes when it does not."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        if not (path / CARD_FILE).is_file():
-            raise UsageError(f"{path} exists and is not a bundle; choose another place")
-        if not overwrite:
-            raise UsageError(f"{path} already holds a bundle; choose another place, or overwrite it (--overwrite)")
     try:
-        with staged_folder(path, durable=True) as folder:
+        with atomic_folder(path, kind=BUNDLE, overwrite=overwrite, durable=True) as folder:
             yield folder
-    except (OSError, SafetensorError) as error:
-        raise FacekdError(f"cannot write a bundle at {path}: {getattr(error, 'strerror', None) or error}") from error
+    except SafetensorError as error:
+        raise FacekdError(f"cannot write a bundle at {path}: {error}") from error
 
 
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -242,7 +242,7 @@ def _build(card: Card, state: dict[str, torch.Tensor], source: Path) -> nn.Modul
     """
     name, arguments = card.architecture.name, card.architecture.arguments
     try:
-        if ":" not in name:  # a trusted function is not asked to build on the meta device too
+        if not names_code(name):  # a trusted function is not asked to build on the meta device too
             _check_numbers(arguments, max(sum(value.numel() for value in state.values()), 2**16), source)
             with torch.device("meta"), _count_parameters(64 * len(state) + 4096, source):
                 skeleton = create_model(name, **arguments)
@@ -289,16 +289,6 @@ def _check_buffers(skeleton: nn.Module, source: Path) -> None:
     size, parameters = (sum(t.numel() for t in tensors) for tensors in (skeleton.buffers(), skeleton.parameters()))
     if size > parameters + 2**22:
         raise FacekdError(f"{source.parent}: its card describes a model whose buffers hold {size:,} values")
-
-
-def _check_trusted(architecture: str, path: Path) -> None:
-    """Refuses a function named by a card that may come from anywhere: "subprocess:run" would be one too."""
-    module, colon, _ = architecture.partition(":")
-    if colon and module not in os.environ.get(TRUSTED_MODULES, "").split(","):
-        raise UsageError(
-            f"{path} wants to run {architecture!r} to build its model; if you trust that code, set "
-            f"{TRUSTED_MODULES}={module}"
-        )
 
 
 def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:

@@ -1,17 +1,17 @@
 """The card of a bundle: every fact about a model that its weights do not say, as a versioned, checked schema."""
 
-import hashlib
 import json
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 import facekd
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.trust import NamesCode
 from facekd.input_spec import InputSpec
 from facekd.models.counting import count_macs, count_parameters
 
@@ -28,7 +28,7 @@ class _Strict(BaseModel):
 class Architecture(_Strict):
     """How `create_model` builds the module: its name and arguments."""
 
-    name: str
+    name: Annotated[str, NamesCode()]
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -178,12 +178,6 @@ def read_card(path: str | Path) -> Card:
         field = ".".join(map(str, first["loc"])) or "the whole"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise FacekdError(f"{file} is not a bundle's card: {field}: {first['msg']}{more}") from error
-
-
-def file_sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def package_versions(names: tuple[str, ...] = ("torch", "timm", "numpy", "safetensors")) -> dict[str, str]:

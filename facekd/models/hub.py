@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import ModuleType
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.models.bundle import new_folder, verify_bundle
 from facekd.models.card import CARD_FILE, HEAD_FILE, WEIGHTS_FILE
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.input_spec import InputSpec
 from facekd.models.bundle import load_strictly, save_bundle
 from facekd.models.card import HeadCard, Metric, describe

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.models.layers import create_activation
 from facekd.models.registry import register_model
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 ActivationName = Literal["prelu", "relu", "relu6", "hardswish"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.models.layers import conv_norm, global_depthwise_head, initialise_convolutions
 from facekd.models.registry import register_model
 

@@ -5,7 +5,6 @@ teacher is a `facekd.models.transformer.TransformerTeacher`, or a CNN that obeys
 """
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
+from facekd.common.trust import import_code, names_code
 
 Role = Literal["student", "teacher"]
 Function = TypeVar("Function", bound=Callable[..., nn.Module])
@@ -85,7 +85,7 @@ def create_model(name: str, /, **arguments: Any) -> nn.Module:
 
     Args:
         name: a registered name; `timm/<name>` for a timm CNN as student; or `package.module:function`, a function of
-            the user's own that returns a module.
+            the user's own that returns a module, if its module is trusted (facekd.common.trust).
         arguments: passed to the model's function.
 
     Raises:
@@ -122,28 +122,16 @@ def _find(name: str) -> Callable[..., nn.Module]:
 
         timm_name = name.removeprefix("timm/")
         return lambda **arguments: timm_student(model=timm_name, **arguments)
-    if ":" in name:
-        return _import_function(name)
+    if names_code(name):
+        function = import_code(name, wanted_by="the model")
+        if not callable(function):
+            raise UsageError(f"model {name!r} is {type(function).__name__}, not a function that builds a model")
+        return cast(Callable[..., nn.Module], function)
     close = difflib.get_close_matches(name, _MODELS, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise UsageError(
         f"unknown model {name!r}{hint}; valid: {', '.join(sorted(_MODELS))}, timm/<name> or package.module:function"
     )
-
-
-def _import_function(path: str) -> Callable[..., nn.Module]:
-    module_name, _, attribute = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise UsageError(
-            f"model {path!r}: cannot import module {module_name!r} ({error}); give package.module:function of "
-            "something installed or on PYTHONPATH"
-        ) from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise UsageError(f"model {path!r}: module {module_name!r} has no function {attribute!r}")
-    return cast(Callable[..., nn.Module], function)
 
 
 def _check_arguments(name: str, build: Callable[..., nn.Module], arguments: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.models.layers import global_depthwise_head, initialise_convolutions
 from facekd.models.registry import register_model
 

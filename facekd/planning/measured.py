@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from facekd.common.errors import UsageError
 from facekd.data.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
 from facekd.distillation.task import Task
-from facekd.errors import UsageError
 from facekd.heads.partial_fc import identity_loss
 from facekd.recipe import Recipe
 from facekd.training.precision import Precision, choose_device, fastest, fastest_training, unmeasured

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.planning.measured import OPTIMISER_SLOTS, Network, batch_of_device, measure_network, planned_precision
 from facekd.recipe import Recipe
 

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from facekd.errors import FacekdError, UsageError
-from facekd.models.card import file_sha256
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import file_sha256
 
 _NAME = re.compile(r"step-(\d{8,})-([0-9a-f]{16})(\.pt)?")
 _TEMPORARY = ".writing-"

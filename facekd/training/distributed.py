@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.distributed import collectives
 from facekd.distributed.ranks import is_lost_rank
-from facekd.errors import FacekdError, UsageError
 from facekd.heads import MarginHead
 from facekd.heads.partial_fc import shard
 from facekd.training.checkpoint import CheckpointStore

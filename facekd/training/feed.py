@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.dataset import make_loader
 from facekd.data.sampling import IdentityGroups
 from facekd.data.source import Source
 from facekd.distributed import collectives
-from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
 from facekd.training.reproducibility import preserved_random_state
 

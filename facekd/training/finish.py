@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from facekd.common.writing import atomic_file
 from facekd.data.source import Source
 from facekd.data.verification_set import VerificationSet
-from facekd.data.writing import atomic_file
 from facekd.distillation.task import Task
 from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
 from facekd.evaluation.verification import VerificationResult

@@ -5,7 +5,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 
 
 class Interrupted(FacekdError):

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.source import Source
 from facekd.distributed import collectives
 from facekd.distributed.ranks import is_lost_rank
-from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
 from facekd.training import distributed, resumption
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.distributed import collectives
-from facekd.errors import FacekdError, UsageError
 
 
 class Group(Protocol):

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.training.reproducibility import preserved_random_state
 
 Name = Literal["fp32", "bf16", "fp16"]

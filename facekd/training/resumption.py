@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from facekd.common.errors import UsageError
 from facekd.data.source import Source
 from facekd.distillation.registry import check_term
 from facekd.distributed import collectives
-from facekd.errors import UsageError
 from facekd.recipe import Recipe
 
 FREE_FIELDS = frozenset(

@@ -1,5 +1,6 @@
 """A whole run: data, task, loop, and what is made of its end."""
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,13 +9,14 @@ import yaml
 from rich.console import Console
 from torch import nn
 
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.writing import FolderKind, check_replaceable
 from facekd.data.source import Source, open_source
 from facekd.data.verification_set import VerificationSet, load_verification_set
 from facekd.distillation.build import build_task
 from facekd.distillation.task import Task
 from facekd.distributed import collectives
 from facekd.distributed.ranks import restarted
-from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.verification import VerificationResult
 from facekd.recipe import DataConfig, Recipe
 from facekd.training.distributed import lost_ranks_explained
@@ -23,7 +25,11 @@ from facekd.training.log import Reporter
 from facekd.training.loop import Trainer
 from facekd.training.reproducibility import seed_everything
 
-_MADE_BY_A_RUN = ("checkpoints", "tensorboard", "bundle", "log.jsonl", "result.json", "recipe.yaml")
+_MADE_BY_A_RUN = re.compile(
+    r"log\.jsonl|result\.json|recipe\.yaml|bundle/[^/]+\.(safetensors|json|md)|checkpoints/\.?[^/]*(step-|writing-).*"
+    r"|tensorboard/(.*/)?events\.out\.tfevents\..*"
+)
+RUN = FolderKind("a training run", lambda folder: lambda name: _MADE_BY_A_RUN.fullmatch(name) is not None)
 _LEFT_BY_A_KILL = (".bundle.", ".log.jsonl.", ".result.json.", ".writable")
 
 
@@ -167,12 +173,10 @@ def _prepare(out: Path, *, resume: bool, overwrite: bool) -> None:
         for name in [name for name in present if name.startswith(_LEFT_BY_A_KILL)]:
             _delete(out / name)
             present.remove(name)
-        foreign = [name for name in present if name not in _MADE_BY_A_RUN]
-        if overwrite and foreign:
-            raise UsageError(f"--out {out} holds {foreign[0]!r}, which no run made: give another folder")
         if present and not resume and not overwrite:
             raise UsageError(f"--out {out} is not empty ({present[0]}, ...): add --resume or --overwrite")
         if overwrite:
+            check_replaceable(out, RUN, overwrite=True)
             for name in present:
                 _delete(out / name)
         out.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from facekd.common.errors import FacekdError
+from facekd.common.hashing import file_sha256
 from facekd.distributed import collectives
-from facekd.errors import FacekdError
 from facekd.heads import MarginHead
-from facekd.models.card import file_sha256
 from facekd.training.checkpoint import CheckpointStore
 from facekd.training.optimisation import Optimisers
 

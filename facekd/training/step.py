@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from facekd.common.errors import FacekdError
 from facekd.distributed import collectives
-from facekd.errors import FacekdError
 from facekd.training.distributed import without_sync
 from facekd.training.feed import Window
 from facekd.training.optimisation import Optimisers

@@ -14,7 +14,7 @@ from facekd.benchmarks.phone import Phone
 from facekd.benchmarks.phone_run import PhoneRun, run_on_phones
 from facekd.benchmarks.record import read_records
 from facekd.benchmarks.subject import Subject
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 pytest.importorskip("adbutils")
 with pytest.MonkeyPatch.context() as patch:

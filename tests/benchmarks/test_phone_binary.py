@@ -11,7 +11,7 @@ from facekd.benchmarks.phone_binary import arguments_of, parse_operators, parse_
 from facekd.benchmarks.phone_run import PhoneRun, run_on_phones
 from facekd.benchmarks.record import Record, read_records
 from facekd.benchmarks.subject import Subject
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 pytest.importorskip("adbutils")
 with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from facekd.benchmarks.record import FLAGS, Record, append_record, json_schema, read_records
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 
 
 def test_lines_come_back_as_they_went(tmp_path: Path, make_record: Callable[..., Record]) -> None:

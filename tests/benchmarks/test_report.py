@@ -17,7 +17,7 @@ from facekd.benchmarks.report.markdown import results_section
 from facekd.benchmarks.report.page import write_page
 from facekd.benchmarks.report.plots import LABEL_PT, label_offsets
 from facekd.benchmarks.report.select import history, latest, on_one_set, pareto_front
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 Make = Callable[..., Record]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -15,9 +15,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from facekd.cli import evaluate
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.alignment import TEMPLATE_112, align
 from facekd.data.verification_set import VerificationSet, write_bin
-from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.verification import verify_pairs
 
 Embed = Callable[[np.ndarray], np.ndarray]

@@ -11,10 +11,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from facekd.cli import data
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import encode_png
 from facekd.data.records import RecordReader
 from facekd.data.source import open_source
-from facekd.errors import FacekdError, UsageError
 
 
 def run(*arguments: object) -> Result:

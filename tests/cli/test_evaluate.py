@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from facekd.cli import embed, evaluate, verify
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import decode_image
 from facekd.data.verification_set import VerificationSet, write_bin
-from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.photographs import centre_crop
 from facekd.evaluation.verification import verify_pairs
 from facekd.models.bundle import read_card

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from facekd.cli import info, models
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.models import hub
 from facekd.models.bundle import Metric, Threshold, describe, save_bundle
 from facekd.models.registry import create_model, list_models

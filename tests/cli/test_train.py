@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from facekd.cli import distill, train
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.training.finish import RunResult
 
 TEACHER = {"patch_size": 8, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "embedding_width": 16}

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from facekd.cli import main
+from facekd.common.errors import FacekdError, UsageError
 from facekd.comparison.compare import compare
 from facekd.data.verification_set import load_verification_set
-from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import load_bundle, save_bundle

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.alignment import TEMPLATE_112, align, five_from_68, similarity_transform, template
 from facekd.data.detection import Face, YuNet, choose_face
 from facekd.data.verification_set import load_verification_set
-from facekd.errors import FacekdError, UsageError
 
 transform = pytest.importorskip("skimage.transform")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import encode_png
 from facekd.data.folder import FolderSource, walk_images
 from facekd.data.source import Source, Subset, UnreadableImage, open_source
-from facekd.errors import FacekdError, UsageError
 
 
 def picture(value: int, side: int = 112) -> bytes:

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.records import RecordReader, RecordWriter
 from facekd.data.source import UnreadableImage, open_source
-from facekd.errors import FacekdError, UsageError
 
 MAGIC = b"\x0a\x23\xd7\xce"
 

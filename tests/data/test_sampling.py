@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from facekd.common.errors import UsageError
 from facekd.data.dataset import EpochSampler
 from facekd.data.sampling import IdentityGroups
 from facekd.data.source import open_source
 from facekd.data.synthetic import SyntheticSource
-from facekd.errors import UsageError
 from facekd.recipe import Recipe
 from facekd.training.feed import Feed
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from facekd.benchmarks.data_scale import WRITTEN, sparse_index
 from facekd.cli import data as data_verbs
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data import dataset, storage
 from facekd.data.dataset import EpochSampler, make_loader
 from facekd.data.indexed import IndexedRecords, write_index
@@ -23,7 +24,6 @@ from facekd.data.permutation import Permutation
 from facekd.data.records import RecordReader, RecordWriter
 from facekd.data.source import Source, UnreadableImage, open_source
 from facekd.data.storage import LocalBytes, RemoteBytes
-from facekd.errors import FacekdError, UsageError
 
 
 def png(seed: int) -> bytes:

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from facekd.common.errors import UsageError
 from facekd.data.alignment import TEMPLATE_112
 from facekd.data.source import Source, open_source
 from facekd.data.synthetic import SyntheticConfig, SyntheticSource
-from facekd.errors import UsageError
 
 STILL = {"pose": 0.0, "light": 0.0, "expression": 0.0, "blur": 0.0, "noise": 0.0, "clutter": 0.0}
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import encode_png
 from facekd.data.verification_set import VerificationSet, load_verification_set, write_bin
-from facekd.errors import FacekdError, UsageError
 
 
 def picture(value: int) -> np.ndarray:

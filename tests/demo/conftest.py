@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from facekd.common.errors import FacekdError
 from facekd.data.detection import YuNet
 from facekd.demo.runtime import cache_folder, fetch_runtime, read_runtime
 from facekd.demo.server import DemoServer
 from facekd.demo.site import FaceModel, build_site
-from facekd.errors import FacekdError
 from facekd.input_spec import InputSpec
 
 

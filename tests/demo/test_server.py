@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from facekd.cli import main
+from facekd.common.errors import FacekdError, UsageError
 from facekd.demo import runtime as runtime_module
 from facekd.demo.runtime import fetch_runtime, read_runtime
 from facekd.demo.server import DemoServer
 from facekd.demo.site import FaceModel, Resource, any_size, build_site
-from facekd.errors import FacekdError, UsageError
 from facekd.input_spec import InputSpec
 
 

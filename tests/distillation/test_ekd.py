@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 FARS = (0.5, 0.1, 0.001)
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facekd.common.errors import UsageError
 from facekd.distillation.registry import Shapes
-from facekd.errors import UsageError
 
 
 def test_from_its_definition(make_faces: Any, make_term: Any) -> None:

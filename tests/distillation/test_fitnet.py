@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from facekd.common.errors import UsageError
 from facekd.distillation.registry import Shapes, Views
-from facekd.errors import UsageError
 
 
 def views_of(faces: Any, *, places: int) -> Views:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from facekd.common.errors import UsageError
 from facekd.distillation.registry import Shapes
-from facekd.errors import UsageError
 
 
 def softmax(row: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ import torch
 from timm.models.swin_transformer import window_partition, window_reverse
 from torch import nn
 
+from facekd.common.errors import UsageError
 from facekd.distillation.prompting import PromptedTeacher, adaptation_loss
-from facekd.errors import UsageError
 from facekd.models.registry import create_model
 from facekd.models.transformer import TransformerTeacher
 

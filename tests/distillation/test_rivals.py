@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from facekd.common.errors import UsageError
 from facekd.distillation.build import build_task
 from facekd.distillation.registry import find_term
 from facekd.distillation.task import Task
-from facekd.errors import UsageError
 
 OWN_LOSS = ("adadistill", "margindistillation")  # they take the head's place
 RIVALS = (

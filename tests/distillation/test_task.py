@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.distillation.build import build_task
 from facekd.distillation.teacher import OnnxTeacher
-from facekd.errors import FacekdError, UsageError
 from facekd.heads import create_head
 from facekd.training.feed import Window
 from facekd.training.optimisation import Optimisers, Schedule

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.distillation.build import build_task
 from facekd.distillation.teacher import CnnTeacher
-from facekd.errors import UsageError
 from facekd.models.bundle import load_bundle
 from facekd.models.registry import create_model
 

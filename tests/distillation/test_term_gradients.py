@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from facekd.benchmarks.term_gradients import measure
+from facekd.common.errors import UsageError
 from facekd.comparison.grid import Cell
 from facekd.distillation.build import build_task
-from facekd.errors import UsageError
 from facekd.training.feed import Feed
 from facekd.training.reproducibility import seed_everything
 

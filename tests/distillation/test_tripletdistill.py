@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 
 
 def squared(x: np.ndarray, y: np.ndarray) -> float:

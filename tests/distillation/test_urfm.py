@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from facekd.common.errors import UsageError
 from facekd.data.alignment import TEMPLATE_112
 from facekd.distillation.registry import Shapes, Views
 from facekd.distillation.urfm import (
@@ -19,7 +20,6 @@ from facekd.distillation.urfm import (
     piecewise_index,
     standardise,
 )
-from facekd.errors import UsageError
 
 SHAPES = Shapes(
     student_channels=12,

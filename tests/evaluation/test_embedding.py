@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.verification_set import VerificationSet
-from facekd.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import (
     DistinctImages,
     ModelEmbedder,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facekd.cli.evaluate import open_model
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.manifest import (
     ArtefactInput,
     ArtefactOutput,

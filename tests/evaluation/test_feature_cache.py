@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.evaluation import feature_cache as module
 from facekd.evaluation.feature_cache import FeatureCache
 from facekd.input_spec import InputSpec

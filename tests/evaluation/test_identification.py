@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.evaluation import identification as module
 from facekd.evaluation.fairness import compare_groups
 from facekd.evaluation.identification import identify, megaface, search

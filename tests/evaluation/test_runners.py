@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import open_embedder
 from facekd.evaluation.runners import find_layout, open_onnx, open_tflite
 from facekd.input_spec import InputSpec

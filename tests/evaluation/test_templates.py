@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.evaluation import templates as module
 from facekd.evaluation.templates import pair_scores, pool_templates, tar_at_nearest_far
 

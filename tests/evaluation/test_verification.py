@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.evaluation.roc import operating_point, roc_curve
 from facekd.evaluation.verification import far_name, k_fold_accuracy, pair_distances, verify_pairs
 

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from facekd.cli import export as verb
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.export.golden import read_golden
 from facekd.export.manifest import read_manifest
 from facekd.export.targets.base import _TARGETS

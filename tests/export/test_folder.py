@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.export.folder import check_destination, staged
 from facekd.export.manifest import LOG_FILE
 
@@ -73,7 +73,8 @@ def test_sigterm_halfway_leaves_nothing(tmp_path: Path) -> None:
 def test_destinations(tmp_path: Path) -> None:
     out = tmp_path / "out"
     check_destination(out, overwrite=False)
-    _artefact(out, "{}")
+    _artefact(out, '{"files": {"model.onnx": ""}}')
+    (out / "model.onnx").touch()
     check_destination(out, overwrite=True)
     with pytest.raises(UsageError, match="--overwrite"):
         check_destination(out, overwrite=False)
@@ -82,3 +83,6 @@ def test_destinations(tmp_path: Path) -> None:
     (other / "chapter1.tex").touch()
     with pytest.raises(UsageError, match="not an exported artefact"):
         check_destination(other, overwrite=True)
+    (out / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"'notes\.txt', which facekd did not write"):
+        check_destination(out, overwrite=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.evaluation.verification import VerificationResult, verify_pairs
 from facekd.export.manifest import Accuracy
 from facekd.export.measure import judged_by

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.mil_layout import OPERATORS
 
 X = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(0))

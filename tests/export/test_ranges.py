@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.export.ranges import find_ranges
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.export.rewrite import PRELU_FORMS, count_prelu, fold_batch_norms, rewrite_prelu
 
 

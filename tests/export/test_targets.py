@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.export.faces import faces_from_source
 from facekd.export.manifest import Manifest, hash_files, read_manifest
 from facekd.export.matrix import PRECISIONS

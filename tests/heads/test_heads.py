@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.heads import HEADS, AdaFace, ArcFace, CombinedMargin, CosFace, MarginHead, create_head
 from facekd.heads.margin import angles, monotone_cosine
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.heads import HEADS, MarginHead, create_head
 from facekd.heads.partial_fc import identity_loss, shard, shard_bounds
 

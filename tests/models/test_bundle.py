@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import facekd.models.bundle as bundle_module
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import file_sha256
 from facekd.input_spec import InputSpec
 from facekd.models.bundle import (
     Bundle,
@@ -26,7 +27,6 @@ from facekd.models.bundle import (
     save_bundle,
     verify_bundle,
 )
-from facekd.models.card import file_sha256
 from facekd.models.registry import create_model
 
 ARGUMENTS = {"scale": 0.25, "blocks": [1, 1, 1, 1], "embedding_width": 16, "feature_channels": 32}

@@ -7,7 +7,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.models.bundle import describe, load_bundle, save_bundle
 from facekd.models.hub import pull_bundle, push_bundle
 from facekd.models.registry import create_model

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.verification_set import load_verification_set
-from facekd.errors import FacekdError, UsageError
 from facekd.models.bundle import load_teacher
 from facekd.models.importing import import_teacher
 from facekd.models.registry import create_model

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.models.registry import create_model
 from facekd.models.transformer import NECKS, TransformerTeacher
 

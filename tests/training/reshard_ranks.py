@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import forked_ranks
 import torch
 
+from facekd.common.errors import FacekdError
 from facekd.distillation.task import ParameterGroup
 from facekd.distributed import collectives
-from facekd.errors import FacekdError
 from facekd.heads import ArcFace
 from facekd.heads.partial_fc import shard
 from facekd.training.checkpoint import CheckpointStore

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facekd.errors import FacekdError
+from facekd.common.errors import FacekdError
 from facekd.training.checkpoint import CheckpointStore
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from facekd.common.errors import UsageError
 from facekd.data.synthetic import SyntheticSource
 from facekd.distributed import collectives
-from facekd.errors import UsageError
 from facekd.recipe import Recipe
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore
 from facekd.training.feed import Feed

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.data.source import UnreadableImage
-from facekd.errors import FacekdError, UsageError
 from facekd.recipe import Recipe
 from facekd.training.checkpoint import CheckpointStore
 from facekd.training.feed import Feed, Window

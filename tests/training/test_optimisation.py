@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from facekd.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
 
 

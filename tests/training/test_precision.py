@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from facekd.errors import UsageError
+from facekd.common.errors import UsageError
 from facekd.training.precision import Precision, candidates, choose_device, fastest
 
 CPU = torch.device("cpu")

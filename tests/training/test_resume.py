@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from facekd.common.errors import UsageError
 from facekd.data.synthetic import SyntheticSource
-from facekd.errors import UsageError
 from facekd.recipe import Recipe
 from facekd.training import resumption
 

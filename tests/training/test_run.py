@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from facekd.common.errors import FacekdError, UsageError
 from facekd.distillation.build import build_task
-from facekd.errors import FacekdError, UsageError
 from facekd.models.bundle import load_bundle, load_teacher
 from facekd.recipe import Recipe
 from facekd.training.log import Reporter
@@ -144,7 +144,7 @@ def test_out_is_guarded(tiny: Any, teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="contradict"):
         go(content, tmp_path / "out", resume=True, overwrite=True)
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match=r"'thesis\.tex', which no run made"):
+    with pytest.raises(UsageError, match=r"'thesis\.tex', which facekd did not write"):
         go(content, tmp_path / "out", overwrite=True)
     (tmp_path / "out" / "thesis.tex").unlink()
     assert go(content, tmp_path / "out", overwrite=True).step == 1

@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from facekd.data import writing
-from facekd.data.writing import WriteError, atomic_folder, replace_folder, staged_folder
+from facekd.common import writing
+from facekd.common.writing import (
+    FolderKind,
+    WriteError,
+    atomic_folder,
+    replace_folder,
+    staged_folder,
+)
+
+KIND = FolderKind("a test folder", lambda folder: {"file"}.__contains__)
 
 
 def two_folders(place: Path) -> tuple[Path, Path]:
@@ -83,7 +91,7 @@ def test_a_folder_has_the_rights_that_the_user_gives(tmp_path: Path, durable: bo
 
 def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
     _, out = two_folders(tmp_path)
-    with pytest.raises(WriteError, match="No space"), atomic_folder(out, overwrite=True) as folder:
+    with pytest.raises(WriteError, match="No space"), atomic_folder(out, kind=KIND, overwrite=True) as folder:
         (folder / "file").write_text("half")
         raise OSError(28, "No space left on device")
     assert (out / "file").read_text() == "out"
