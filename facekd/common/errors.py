@@ -29,3 +29,14 @@ def require_modules(what: str, modules: Sequence[str], *, extra: str) -> None:
             raise UsageError(
                 f"{what} needs {module}, which cannot be imported ({error}): pip install 'facekd[{extra}]'"
             ) from error
+
+
+def first_line(error: BaseException, *, limit: int = 300) -> str:
+    """The first line of a third party's message, of bounded length; the error's class where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:limit]
+
+
+def one_line(error: BaseException, *, limit: int = 300) -> str:
+    """A third party's whole message on one line, of bounded length; the error's class where it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:limit]

@@ -1,0 +1,85 @@
+"""What pydantic says of a file, as one line that names the field, what was given and what is valid."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SHOWN_CHARACTERS = 80
+"""Of a value in a message: a value may be as long as the file that it stands in."""
+
+
+class StrictSchema(BaseModel):
+    """Base of what is read from files: a field that is not known is an error, and so is a value that is not valid."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def explain(error: ValidationError, schema: type[BaseModel] | None = None) -> str:
+    """The first mistake in words, and how many more there are: "field = value: what is valid".
+
+    Args:
+        schema: what was being read; an unknown field is then followed by the nearest and all valid ones.
+    """
+    first = error.errors()[0]
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    place = [part for part in first["loc"] if part not in ("bool", "literal['auto']", "literal['dynamic']")]
+    field = ".".join(map(str, place))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return _unknown(field, place, schema) + more
+    if first["type"] == "missing":
+        return f"field {field!r} is missing{more}"
+    if first["type"] == "value_error":
+        return f"{field + ': ' if field else ''}{message}{more}"
+    if not field:
+        return f"{shown(first['input'])}: {message[:1].lower()}{message[1:]}{more}"
+    return f"{field} = {shown(first['input'])}: {message[:1].lower()}{message[1:]}{more}"
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its repr, of bounded length, whatever it holds."""
+    if isinstance(value, dict | list | tuple | set) and len(value) > 8:
+        return f"{type(value).__name__} of {len(value)}"
+    if isinstance(value, str | bytes):
+        value = value[: SHOWN_CHARACTERS + 1]
+    elif isinstance(value, dict | list | tuple | set):
+        # A YAML alias makes a value of a few entries as long as one likes: never its whole repr.
+        return f"{type(value).__name__} of {len(value)}" if _is_deep(value) else repr(value)[:SHOWN_CHARACTERS]
+    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+
+
+def _is_deep(value: Any) -> bool:
+    entries = list(value.values()) if isinstance(value, dict) else list(value)
+    return any(isinstance(entry, dict | list | tuple | set) and len(entry) > 0 for entry in entries)
+
+
+def _unknown(field: str, place: list[int | str], schema: type[BaseModel] | None) -> str:
+    if schema is None:
+        return f"unknown field {field!r}"
+    valid = sorted(_section(schema, place).model_fields)
+    close = difflib.get_close_matches(str(place[-1]), valid, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ";"
+    return f"unknown field {field!r}{hint} valid here: {', '.join(valid)}"
+
+
+def _section(schema: type[BaseModel], place: list[int | str]) -> type[BaseModel]:
+    """The part of a schema that holds the field at `place`."""
+    for part in place[:-1]:
+        field = schema.model_fields.get(str(part))
+        found = (
+            next((kind for kind in _kinds(field.annotation) if issubclass(kind, BaseModel)), None) if field else None
+        )
+        schema = found or schema
+    return schema
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
