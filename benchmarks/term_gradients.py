@@ -22,11 +22,11 @@ from torch import nn
 
 from facekd.cli.output import print_json, print_table
 from facekd.common.errors import FacekdError, UsageError
-from facekd.comparison.grid import Cell, grid_cells, load_grid
 from facekd.distillation.build import build_task
 from facekd.distillation.registry import Term
 from facekd.distillation.task import Task
 from facekd.recipe import Recipe
+from facekd.sweep.grid import SweepCell, grid_cells, load_grid
 from facekd.training.feed import Feed, Window
 from facekd.training.optimisation import Optimisers, Schedule
 from facekd.training.precision import Precision, choose_device
@@ -60,7 +60,7 @@ class Pull:
 
 
 def measure(
-    cells: Sequence[Cell], reference: str, *, steps: int, settle: int, batches: int, say: Any = print
+    cells: Sequence[SweepCell], reference: str, *, steps: int, settle: int, batches: int, say: Any = print
 ) -> list[Pull]:
     """The pulls of every method.
 

@@ -39,7 +39,6 @@ def _register() -> None:
     """Attaches every verb. Each module defines `register(app)`."""
     from facekd.cli import (
         benchmark,
-        compare,
         data,
         demo,
         distill,
@@ -50,6 +49,7 @@ def _register() -> None:
         models,
         plan,
         quickstart,
+        sweep,
         train,
         verify,
     )
@@ -60,7 +60,7 @@ def _register() -> None:
         train,
         distill,
         plan,
-        compare,
+        sweep,
         evaluate,
         embed,
         verify,

@@ -8,8 +8,8 @@ import torch
 
 from facekd.benchmarks.term_gradients import measure
 from facekd.common.errors import UsageError
-from facekd.comparison.grid import Cell
 from facekd.distillation.build import build_task
+from facekd.sweep.grid import SweepCell
 from facekd.training.feed import Feed
 from facekd.training.reproducibility import seed_everything
 
@@ -22,9 +22,9 @@ METHODS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def cells(tiny: Any, teacher: Path) -> list[Cell]:
+def cells(tiny: Any, teacher: Path) -> list[SweepCell]:
     return [
-        Cell(name, "s", 0, tiny.recipe(teacher, *terms, head={"weight": weight}, training=TRAINING))
+        SweepCell(name, "s", 0, tiny.recipe(teacher, *terms, head={"weight": weight}, training=TRAINING))
         for name, (weight, *terms) in METHODS.items()
     ]
 

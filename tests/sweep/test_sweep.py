@@ -1,4 +1,4 @@
-"""The comparison for real: a small grid on drawn faces, killed with SIGKILL twice, against one that was not."""
+"""The sweep for real: a small grid on drawn faces, killed with SIGKILL twice, against one that was not."""
 
 import csv
 import json
@@ -14,12 +14,12 @@ import yaml
 
 from facekd.cli import main
 from facekd.common.errors import FacekdError, UsageError
-from facekd.comparison.compare import compare
 from facekd.data.verification_set import load_verification_set
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import load_bundle, save_bundle
 from facekd.recipe import Recipe
+from facekd.sweep.sweep import run_sweep
 from facekd.training.log import Reporter
 
 HERE = Path(__file__).parent
@@ -96,10 +96,10 @@ def write_grid(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(grid, folder of its uninterrupted comparison)."""
+    """(grid, folder of its uninterrupted sweep)."""
     grid = write_grid(tmp_path_factory.mktemp("grid"))
     out = tmp_path_factory.mktemp("whole") / "out"
-    compare(grid, out=out, reporter=Reporter(quiet=True))
+    run_sweep(grid, out=out, reporter=Reporter(quiet=True))
     return grid, out
 
 
@@ -146,7 +146,7 @@ def test_killed_twice_it_goes_on_and_ends_in_the_same_figures(tmp_path: Path, wh
     _, uninterrupted = whole
     grid = write_grid(tmp_path / "grid", teacher=str(uninterrupted / "teacher" / "bundle"))
     out = tmp_path / "out"
-    command = [sys.executable, str(HERE / "compare_until_done.py"), str(grid), str(out), "2"]
+    command = [sys.executable, str(HERE / "sweep_until_done.py"), str(grid), str(out), "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     kills = [json.loads(line) for line in done.stdout.splitlines()]
@@ -181,10 +181,10 @@ def test_of_what_is_finished_the_figures_are_enough(
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("a finished cell was run again")
 
-    monkeypatch.setattr("facekd.comparison.runner.run_recipe", refuse)
-    monkeypatch.setattr("facekd.comparison.teachers.run_recipe", refuse)
-    monkeypatch.setattr("facekd.comparison.teachers.evaluate_verification", refuse)
-    monkeypatch.setattr(sys, "argv", ["facekd", "compare", str(grid), "--out", str(out), "--json"])
+    monkeypatch.setattr("facekd.sweep.runner.run_recipe", refuse)
+    monkeypatch.setattr("facekd.sweep.teachers.run_recipe", refuse)
+    monkeypatch.setattr("facekd.sweep.teachers.evaluate_verification", refuse)
+    monkeypatch.setattr(sys, "argv", ["facekd", "sweep", str(grid), "--out", str(out), "--json"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code in (0, None)
@@ -192,12 +192,12 @@ def test_of_what_is_finished_the_figures_are_enough(
     assert told["finished"] == told["cells"] == 4
     assert rows_of(out) == before
     more = write_grid(tmp_path / "more", seeds=[0, 1, 2])
-    with pytest.raises(UsageError, match=r"the teacher of this comparison is not at .*elsewhere/teacher/bundle"):
-        compare(more, out=out, reporter=Reporter(quiet=True))
+    with pytest.raises(UsageError, match=r"the teacher of this sweep is not at .*elsewhere/teacher/bundle"):
+        run_sweep(more, out=out, reporter=Reporter(quiet=True))
     assert json.loads((out / "grid.json").read_text())["grid"]["seeds"] == [0, 1, 2]
 
 
-def test_cells_that_another_comparison_has_run_are_taken(
+def test_cells_that_another_sweep_has_run_are_taken(
     whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same recipe under another name, but not one with another seed, teacher, term or budget."""
@@ -208,7 +208,7 @@ def test_cells_that_another_comparison_has_run_are_taken(
         ran.append(recipe.name)
         raise FacekdError("not here")
 
-    monkeypatch.setattr("facekd.comparison.runner.run_recipe", refuse)
+    monkeypatch.setattr("facekd.sweep.runner.run_recipe", refuse)
     judge = evaluate_verification
     judged: list[str] = []
 
@@ -216,7 +216,7 @@ def test_cells_that_another_comparison_has_run_are_taken(
         judged.append("a teacher")
         return judge(embedder, *rest)
 
-    monkeypatch.setattr("facekd.comparison.teachers.evaluate_verification", judge_and_tell)
+    monkeypatch.setattr("facekd.sweep.teachers.evaluate_verification", judge_and_tell)
     methods = {
         "alone": {},
         "arc": {"head": {"weight": 0}, "distillation": [{"adadistill": {"variant": "arc"}}]},
@@ -226,7 +226,7 @@ def test_cells_that_another_comparison_has_run_are_taken(
     def taken(name: str, **changes: Any) -> list[dict[str, str]]:
         ran.clear()
         grid = write_grid(tmp_path / name, **{"methods": methods, "baseline": "alone", **changes})
-        compare(grid, out=tmp_path / name / "out", reuse=[first], reporter=Reporter(quiet=True))
+        run_sweep(grid, out=tmp_path / name / "out", reuse=[first], reporter=Reporter(quiet=True))
         return rows_of(tmp_path / name / "out")
 
     bundle = str(first / "teacher" / "bundle")
@@ -254,8 +254,8 @@ def test_cells_that_another_comparison_has_run_are_taken(
     assert judged == ["a teacher"]
     with pytest.raises(FacekdError, match="no cell finished"):
         taken("budget", teacher=bundle, budget={"steps": 3})
-    with pytest.raises(UsageError, match="holds no comparison"):
-        compare(whole[0], out=tmp_path / "none", reuse=[tmp_path], reporter=Reporter(quiet=True))
+    with pytest.raises(UsageError, match="holds no sweep"):
+        run_sweep(whole[0], out=tmp_path / "none", reuse=[tmp_path], reporter=Reporter(quiet=True))
     with pytest.raises(UsageError, match="budget of minutes"):
         taken("minutes", teacher=bundle, budget={"minutes": 1})
 
@@ -271,11 +271,11 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path: Path, whole: 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdin is not None and other.stdout is not None
         other.stdout.readline()
-        done = compare(grid, out=out, reporter=Reporter(quiet=True))
+        done = run_sweep(grid, out=out, reporter=Reporter(quiet=True))
         assert [one.method for one in done.finished] == ["adadistill"]
         assert not (out / "cells" / "undistilled").exists()
         other.communicate("")
-    done = compare(grid, out=out, reporter=Reporter(quiet=True))
+    done = run_sweep(grid, out=out, reporter=Reporter(quiet=True))
     assert [one.method for one in done.finished] == ["undistilled", "adadistill"]
 
 
@@ -290,7 +290,7 @@ def test_a_method_learns_from_the_teacher_that_it_names(tmp_path: Path, whole: t
         tmp_path / "grid", seeds=[0], baseline=None, teacher=bundle, teachers={"other": second}, methods=methods
     )
     out = tmp_path / "out"
-    done = compare(grid, out=out, reporter=Reporter(quiet=True))
+    done = run_sweep(grid, out=out, reporter=Reporter(quiet=True))
     taught = {
         name: load_bundle(out / "cells" / name / "mobilefacenet" / "seed-0" / "bundle").card.teacher for name in methods
     }
@@ -306,7 +306,7 @@ def test_another_budget_needs_another_folder(tmp_path: Path, whole: tuple[Path, 
     _, out = whole
     changed = write_grid(tmp_path / "changed", budget={"steps": 5}, teacher=str(out / "teacher" / "bundle"))
     with pytest.raises(UsageError, match=r"is finished, of another recipe: .*training.max_steps was 4, is now 5"):
-        compare(changed, out=out, reporter=Reporter(quiet=True))
+        run_sweep(changed, out=out, reporter=Reporter(quiet=True))
 
 
 def test_a_cell_that_fails_is_told_and_the_others_run(
@@ -320,7 +320,7 @@ def test_a_cell_that_fails_is_told_and_the_others_run(
         teacher=str(whole[1] / "teacher" / "bundle"),
     )
     out = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["facekd", "compare", str(grid), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["facekd", "sweep", str(grid), "--out", str(out)])
     with pytest.raises(SystemExit) as stop:
         main()
     told = capfd.readouterr()
@@ -339,13 +339,13 @@ def test_minutes_become_steps_once(tmp_path: Path, whole: tuple[Path, Path]) -> 
         teacher=str(whole[1] / "teacher" / "bundle"),
     )
     out = tmp_path / "out"
-    first = compare(grid, out=out, reporter=Reporter(quiet=True))
+    first = run_sweep(grid, out=out, reporter=Reporter(quiet=True))
     folder = out / "cells" / "undistilled" / "mobilefacenet" / "seed-0"
     plan = json.loads((folder / "plan.json").read_text())
     assert plan["steps"] == max(1, round(60 * 0.002 * plan["images_per_second"] / 6))
     assert first.finished[0].steps == plan["steps"]
     assert not (folder / "pace").exists()
-    again = compare(grid, out=out, reporter=Reporter(quiet=True))  # no other pace is measured
+    again = run_sweep(grid, out=out, reporter=Reporter(quiet=True))  # no other pace is measured
     assert again.finished == first.finished
 
 
@@ -353,5 +353,5 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     grid = write_grid(tmp_path / "grid")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match=r"holds 'thesis.tex' and no comparison"):
-        compare(grid, out=tmp_path / "full", reporter=Reporter(quiet=True))
+    with pytest.raises(UsageError, match=r"holds 'thesis.tex' and no sweep"):
+        run_sweep(grid, out=tmp_path / "full", reporter=Reporter(quiet=True))

@@ -1,4 +1,4 @@
-"""`facekd compare`: methods x students x seeds on equal terms."""
+"""`facekd sweep`: methods x students x seeds on equal terms."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,10 @@ def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
     @app.command()
-    def compare(
+    def sweep(
         grid: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped grid.")],
         out: Annotated[
-            Path | None, typer.Option("--out", help="Folder of the comparison; an unfinished one goes on.")
+            Path | None, typer.Option("--out", help="Folder of the sweep; an unfinished one goes on.")
         ] = None,
         teacher: Annotated[
             str | None, typer.Option("--teacher", help="Teacher bundle, or .onnx, instead of the grid's.")
@@ -25,25 +25,25 @@ def register(app: typer.Typer) -> None:
         overrides: SetOption = None,
         reuse: Annotated[
             list[Path] | None,
-            typer.Option("--reuse", help="Another comparison: take the cells it has run already. May be repeated."),
+            typer.Option("--reuse", help="Another sweep: take the cells it has run already. May be repeated."),
         ] = None,
         plan: Annotated[bool, typer.Option("--plan", help="Only list the cells and their recipes' hashes.")] = False,
         json_output: JsonFlag = False,
     ) -> None:
-        """Compare methods over students and seeds; killed, the same command goes on."""
+        """Run methods x students x seeds of a grid and compare them; killed, the same command goes on."""
         if plan:
             _show_plan(grid, overrides or [], teacher, json_output=json_output)
             return
         if out is None:
-            raise UsageError("give --out DIR for the comparison, or --plan to only list its cells")
+            raise UsageError("give --out DIR for the sweep, or --plan to only list its cells")
         import shlex
         import sys
 
         from facekd.cli.output import print_json, print_table
-        from facekd.comparison.compare import compare as run
-        from facekd.comparison.report import picture_names, table_rows
+        from facekd.sweep.report import picture_names, table_rows
+        from facekd.sweep.sweep import run_sweep
 
-        done = run(
+        done = run_sweep(
             grid,
             out=out,
             overrides=overrides or [],
@@ -67,6 +67,15 @@ def register(app: typer.Typer) -> None:
                 "The same command tries them again"
             )
 
+    @app.command(
+        "compare",
+        hidden=True,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def renamed(context: typer.Context) -> None:
+        raise UsageError("`facekd compare` is called `facekd sweep` now, with the same arguments and options")
+
 
 def _narrow(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     """The report's table for a terminal of 80 columns: each std beside its mean, no student column if there is one."""
@@ -86,7 +95,7 @@ def _narrow(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[
 
 def _show_plan(grid: str, overrides: list[str], teacher: str | None, *, json_output: bool) -> None:
     from facekd.cli.output import print_json, print_table
-    from facekd.comparison.compare import planned_cells
+    from facekd.sweep.sweep import planned_cells
 
     cells, budget = planned_cells(grid, overrides=overrides, teacher=teacher)
     if json_output:

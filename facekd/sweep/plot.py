@@ -1,28 +1,26 @@
-"""The comparison as pictures: accuracy of each method and seed, and accuracy against cost; the teacher as a line."""
+"""The sweep as pictures: accuracy of each method and seed, and accuracy against cost; the teacher as a line."""
 
 import io
 import math
 from itertools import cycle
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from facekd.comparison.figures import MethodFigures
-
-if TYPE_CHECKING:
-    from facekd.comparison.report import Comparison
+from facekd.sweep.figures import MethodFigures
+from facekd.sweep.result import SweepResult
 
 _SEED, _MEAN, _TEACHER, _BASELINE = "#9bb8c4", "#1f6f8b", "#c8553d", "#7a7a7a"
 _METHODS = ("#1f6f8b", "#d98e04", "#6a4c93", "#3a7d44", "#8c2f39", "#555555")  # one a method; then again
 
 
-def draw(comparison: "Comparison") -> bytes:
-    """PNG: a panel a student, a row a method, the best on top, on the first of the comparison's sets."""
-    on = comparison.sets[0]
-    summary = comparison.summary(on)
+def draw(sweep: SweepResult) -> bytes:
+    """PNG: a panel a student, a row a method, the best on top, on the first of the sweep's sets."""
+    on = sweep.sets[0]
+    summary = sweep.summary(on)
     students = list(dict.fromkeys(one.student for one in summary))
     rows = max(sum(one.student == student for one in summary) for student in students)
     # A Figure of its own, not pyplot: no global state, no display, nothing to close.
@@ -33,15 +31,15 @@ def draw(comparison: "Comparison") -> bytes:
     for place in axes[len(students) :]:
         place.remove()
     for place, student in zip(axes, students, strict=False):
-        _panel(place, comparison, [one for one in summary if one.student == student], on)
+        _panel(place, sweep, [one for one in summary if one.student == student], on)
         place.tick_params(labelbottom=True)
-    return _finish(figure, comparison)
+    return _finish(figure, sweep)
 
 
-def draw_cost(comparison: "Comparison") -> bytes:
+def draw_cost(sweep: SweepResult) -> bytes:
     """PNG: accuracy against MACs, a colour a method, a mark a student; a line joins the sizes of one network."""
-    on = comparison.sets[0]
-    summary = comparison.summary(on)
+    on = sweep.sets[0]
+    summary = sweep.summary(on)
     figure = Figure(figsize=(8.2, 5.4), layout="constrained")
     axes = figure.subplots()
     names: list[tuple[float, float, str]] = []
@@ -49,24 +47,24 @@ def draw_cost(comparison: "Comparison") -> bytes:
         families: dict[str, list[tuple[float, float]]] = {}
         for one in summary:
             if one.method == method:
-                x, y = comparison.macs(method, one.student) / 1e6, 100 * one.accuracy_mean
-                families.setdefault(comparison.family(method, one.student), []).append((x, y))
+                x, y = sweep.macs(method, one.student) / 1e6, 100 * one.accuracy_mean
+                families.setdefault(sweep.family(method, one.student), []).append((x, y))
                 spread = None if one.accuracy_std is None else 100 * one.accuracy_std
                 axes.errorbar(x, y, yerr=spread, fmt="D", color=colour, markersize=6, capsize=4, label=method)
                 names.append((x, y, one.student))
         for points in families.values():
             axes.plot(*zip(*sorted(points), strict=True), color=colour, linewidth=1.2, alpha=0.6)
-    teacher = comparison.teacher_accuracy.get(on)
+    teacher = sweep.teacher_accuracy.get(on)
     if teacher is not None:
         axes.axhline(100 * teacher, color=_TEACHER, linewidth=1.2, linestyle="--", label="the teacher")
     axes.set(xscale="log", xlabel="MMACs a face (log scale)", ylabel="verification accuracy, %")
-    axes.xaxis.set_major_locator(FixedLocator(sorted({comparison.macs(o.method, o.student) / 1e6 for o in summary})))
+    axes.xaxis.set_major_locator(FixedLocator(sorted({sweep.macs(o.method, o.student) / 1e6 for o in summary})))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.12)
     _rule(axes, "both")
     _name(axes, names)
-    return _finish(figure, comparison)
+    return _finish(figure, sweep)
 
 
 def _name(axes: Axes, names: list[tuple[float, float, str]]) -> None:
@@ -87,10 +85,10 @@ def _name(axes: Axes, names: list[tuple[float, float, str]]) -> None:
         )
 
 
-def _finish(figure: Figure, comparison: "Comparison") -> bytes:
+def _finish(figure: Figure, sweep: SweepResult) -> bytes:
     """Title and one legend for all panels; the PNG."""
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{comparison.grid.name}: {comparison.grid.budget.describe()} a run", fontweight="bold")
+    figure.suptitle(f"{sweep.grid.name}: {sweep.grid.budget.describe()} a run", fontweight="bold")
     handles = {
         label: handle for place in figure.axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
     }
@@ -100,11 +98,11 @@ def _finish(figure: Figure, comparison: "Comparison") -> bytes:
     return picture.getvalue()
 
 
-def _panel(axes: Axes, comparison: "Comparison", methods: list[MethodFigures], on: str) -> None:
+def _panel(axes: Axes, sweep: SweepResult, methods: list[MethodFigures], on: str) -> None:
     for row, one in enumerate(reversed(methods)):
         seeds = [
             100 * cell.accuracy[on]
-            for cell in comparison.finished
+            for cell in sweep.finished
             if (cell.method, cell.student) == (one.method, one.student)
         ]
         # Below the mean's mark, which would cover them.
@@ -120,9 +118,9 @@ def _panel(axes: Axes, comparison: "Comparison", methods: list[MethodFigures], o
             capsize=4,
             label="mean and std over seeds",
         )
-        if one.method == comparison.grid.baseline:
+        if one.method == sweep.grid.baseline:
             axes.axvline(100 * one.accuracy_mean, color=_BASELINE, linewidth=0.9, linestyle=":", label="undistilled")
-    teacher = comparison.teacher_accuracy.get(on)
+    teacher = sweep.teacher_accuracy.get(on)
     if teacher is not None:
         axes.axvline(100 * teacher, color=_TEACHER, linewidth=1.2, linestyle="--", label="the teacher")
     axes.set_yticks(range(len(methods)), [one.method for one in reversed(methods)])

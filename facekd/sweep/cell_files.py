@@ -1,4 +1,4 @@
-"""A comparison's folder: JSON files that are whole, locks between processes, whether what is finished still fits."""
+"""A sweep's folder: JSON files that are whole, locks between processes, whether what is finished still fits."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_finished(done: Path, recipe: Recipe, source: Source) -> None:
     """Compares what finished, as its file `done` tells, with the recipe it would be run with now.
 
-    Another machine or torch is no other run; nor is a teacher at another place, whose hash the comparison keeps.
+    Another machine or torch is no other run; nor is a teacher at another place, whose hash the sweep keeps.
 
     Raises:
         UsageError: it was another recipe, or other data.

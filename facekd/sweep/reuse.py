@@ -1,4 +1,4 @@
-"""What another comparison has done already.
+"""What another sweep has done already.
 
 Cells that are the same run (the same recipe but for its name, data, teacher and seed), and teachers' figures.
 """
@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from facekd.common.errors import UsageError
-from facekd.comparison.folder import check_finished, read_json
 from facekd.data.source import Source
 from facekd.recipe import Recipe
+from facekd.sweep.cell_files import check_finished, read_json
 
 
-def require_comparisons(folders: Sequence[Path]) -> None:
-    """Raises UsageError if a folder holds no comparison."""
+def require_sweeps(folders: Sequence[Path]) -> None:
+    """Raises UsageError if a folder holds no sweep."""
     for folder in folders:
         if not (folder / "grid.json").is_file():
-            raise UsageError(f"--reuse {folder} holds no comparison: give the --out of another facekd compare")
+            raise UsageError(f"--reuse {folder} holds no sweep: give the --out of another facekd sweep")
 
 
 def find_same_run(folders: Sequence[Path], recipe: Recipe, source: Source, teachers: dict[str, str]) -> Path | None:
     """The cell.json of a finished cell that is what `recipe` would be, or None.
 
     Args:
-        folders: other comparisons.
+        folders: other sweeps.
         recipe: of the cell that is to be run.
         source: its data.
-        teachers: sha256 by place of this comparison's teachers, as `teacher_hashes` reads them.
+        teachers: sha256 by place of this sweep's teachers, as `teacher_hashes` reads them.
     """
     wanted = None if recipe.teacher is None else teachers.get(recipe.teacher.bundle)
     for folder in folders:
@@ -51,13 +51,13 @@ def _same_run(done: Path, recipe: Recipe, source: Source) -> bool:
 
 
 def find_teacher_accuracy(folders: Sequence[Path], sha256: str, name: str) -> float | None:
-    """What one of the comparisons measured of the teacher of that hash on the set `name`, or None."""
+    """What one of the sweeps measured of the teacher of that hash on the set `name`, or None."""
     records = [record for folder in folders for record in _teachers(folder) if record["sha256"] == sha256]
     return next((record["accuracy"][name] for record in records if name in record["accuracy"]), None)
 
 
 def teacher_hashes(folder: Path) -> dict[str, str]:
-    """sha256 by place of the teachers of the comparison in `folder`."""
+    """sha256 by place of the teachers of the sweep in `folder`."""
     return {record["teacher"]: record["sha256"] for record in _teachers(folder)}
 
 

@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from facekd.common.errors import UsageError
-from facekd.comparison.figures import CellFigures, gap_share, summarise
-from facekd.comparison.grid import TeacherTraining, grid_cells, load_grid, shipped_grids
 from facekd.distillation.registry import check_term
 from facekd.models.counting import count_macs
 from facekd.models.registry import create_model
 from facekd.recipe import Recipe, load_recipe
+from facekd.sweep.figures import CellFigures, gap_share, summarise
+from facekd.sweep.grid import TeacherTraining, grid_cells, load_grid, shipped_grids
 
 GRID: dict[str, Any] = {
     "name": "g",

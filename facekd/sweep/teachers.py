@@ -10,15 +10,15 @@ from typing import Any
 
 from facekd.common.errors import UsageError
 from facekd.common.hashing import file_sha256
-from facekd.comparison.folder import check_finished, read_json, write_json
-from facekd.comparison.grid import Grid, TeacherTraining
-from facekd.comparison.reuse import find_teacher_accuracy
 from facekd.data.source import Source
 from facekd.data.verification_set import load_verification_set
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.card import read_card
 from facekd.recipe import Recipe, load_recipe
+from facekd.sweep.cell_files import check_finished, read_json, write_json
+from facekd.sweep.grid import Grid, TeacherTraining
+from facekd.sweep.reuse import find_teacher_accuracy
 from facekd.training import resumption
 from facekd.training.log import Reporter
 from facekd.training.run import run_recipe
@@ -30,7 +30,7 @@ class GridTeacher:
     Args:
         grid: that names it.
         name: its name among the grid's `teachers`; None is its `teacher`.
-        out: the comparison's folder.
+        out: the sweep's folder.
     """
 
     def __init__(self, grid: Grid, name: str | None, *, out: Path) -> None:
@@ -64,7 +64,7 @@ class GridTeacher:
             write_json(done, {"identity": resumption.identity(recipe, source(recipe))})
         check_finished(done, recipe, source(recipe))
         if not Path(self.place).is_dir():
-            raise UsageError(f"the teacher of this comparison is not at {self.place}: bring it back, or give --teacher")
+            raise UsageError(f"the teacher of this sweep is not at {self.place}: bring it back, or give --teacher")
 
     def accuracy(
         self, sets: list[str], *, needed: bool, say: Callable[[str], None], others: Sequence[Path] = ()
@@ -73,9 +73,9 @@ class GridTeacher:
 
         Args:
             sets: as `load_verification_set` reads them.
-            needed: it will be learnt from, so it must be there and be the one that the comparison began with.
+            needed: it will be learnt from, so it must be there and be the one that the sweep began with.
             say: takes a line of progress.
-            others: comparisons that may have measured it already.
+            others: sweeps that may have measured it already.
 
         Raises:
             UsageError: it is not there, or is another one.

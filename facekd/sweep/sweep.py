@@ -1,18 +1,19 @@
-"""A comparison from its grid to its report."""
+"""A sweep from its grid to its report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.comparison.folder import lock, make_folder
-from facekd.comparison.grid import Cell, Grid, TeacherTraining, grid_cells, load_grid
-from facekd.comparison.report import Comparison, write_report
-from facekd.comparison.runner import Failure, GridRunner
-from facekd.comparison.teachers import GridTeacher
+from facekd.sweep.cell_files import lock, make_folder
+from facekd.sweep.grid import Grid, SweepCell, TeacherTraining, grid_cells, load_grid
+from facekd.sweep.report import write_report
+from facekd.sweep.result import SweepResult
+from facekd.sweep.runner import Failure, GridRunner
+from facekd.sweep.teachers import GridTeacher
 from facekd.training.log import Reporter
 
 
-def compare(
+def run_sweep(
     grid_path: str | Path,
     *,
     out: Path,
@@ -21,16 +22,16 @@ def compare(
     reuse: Sequence[Path] = (),
     reporter: Reporter | None = None,
     resume_command: str = "the same command",
-) -> Comparison:
+) -> SweepResult:
     """Runs what is not finished of a grid, and writes its report after every cell.
 
     Args:
         grid_path: a YAML file, or the name of a shipped grid.
-        out: folder of the comparison; an unfinished one goes on. Several processes may work in it, on cells of their
+        out: folder of the sweep; an unfinished one goes on. Several processes may work in it, on cells of their
             own; each returns what all have finished when nothing is left for it.
         overrides: `a.b=value` for the base of all cells, after the grid's own.
         teacher: bundle folder or .onnx instead of the grid's.
-        reuse: folders of other comparisons: a cell that one of them has finished, with the same recipe, data and
+        reuse: folders of other sweeps: a cell that one of them has finished, with the same recipe, data and
             teacher, is taken and not run again; so is a teacher's accuracy.
         reporter: where progress goes; default stderr.
         resume_command: what to tell somebody who interrupts.
@@ -58,11 +59,11 @@ def compare(
     runner.check(cells)
     failures: list[Failure] = []
 
-    def report() -> Comparison:
+    def report() -> SweepResult:
         with lock(locks / "report", waiting=lambda: None):  # what the others finished is in it, whoever writes last
             finished = [known for cell in cells if (known := runner.finished(cell)) is not None]
             others = {name: figures for name, figures in reached.items() if name is not None}
-            state = Comparison(grid, cells, finished, failures, sets, reached.get(None, {}), others)
+            state = SweepResult(grid, cells, finished, failures, sets, reached.get(None, {}), others)
             write_report(state, out)
         return state
 
@@ -78,7 +79,7 @@ def compare(
 
 def planned_cells(
     grid_path: str | Path, *, overrides: Sequence[str] = (), teacher: str | None = None
-) -> tuple[list[Cell], str]:
+) -> tuple[list[SweepCell], str]:
     """The cells of a grid and its budget in words, without running anything."""
     grid, path = load_grid(grid_path)
     if teacher is not None:
@@ -96,6 +97,6 @@ def planned_cells(
 
 def _cells(
     grid: Grid, path: Path, places: Mapping[str | None, str], overrides: Sequence[str]
-) -> tuple[list[Cell], list[str]]:
+) -> tuple[list[SweepCell], list[str]]:
     others = {name: place for name, place in places.items() if name is not None}
     return grid_cells(grid, beside=path.parent, teacher=places.get(None), others=others, overrides=overrides)

@@ -1,6 +1,6 @@
 """Runs a grid in a child process, killing it with SIGKILL until one attempt ends by itself.
 
-    python compare_until_done.py GRID OUT KILLS
+    python sweep_until_done.py GRID OUT KILLS
 
 One interpreter imports torch once and forks for every attempt. Attempt number i is killed in the middle of the training
 of a cell: as soon as the cell after the i-th finished one has a checkpoint. Prints one JSON object an attempt that was
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from facekd.comparison.compare import compare
+from facekd.sweep.sweep import run_sweep
 from facekd.training.log import Reporter
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     for attempt in range(kills + 1):
         child = os.fork()
         if child == 0:
-            compare(grid, out=out, reporter=Reporter(quiet=True))
+            run_sweep(grid, out=out, reporter=Reporter(quiet=True))
             os._exit(0)
         if attempt < kills:
             try:

@@ -1,7 +1,7 @@
 """Running a grid: finished cells are never run again, an unfinished one goes on from its newest checkpoint.
 
     DIR/grid.json                              the grid it belongs to
-    DIR/teacher.json ...                       see facekd.comparison.teachers
+    DIR/teacher.json ...                       see facekd.sweep.teachers
     DIR/cells/METHOD/STUDENT/seed-N/           a run's folder as `facekd train` makes it
                                    plan.json   with a budget of minutes: the steps that were measured to fit
                                    cell.json   written last: this cell is finished
@@ -26,14 +26,14 @@ import torch
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.writing import WriteError
-from facekd.comparison.figures import CellFigures
-from facekd.comparison.folder import check_finished, lock, read_json, write_json
-from facekd.comparison.grid import Cell, Grid
-from facekd.comparison.reuse import find_same_run, require_comparisons, teacher_hashes
-from facekd.comparison.teachers import accuracy_of
 from facekd.data.source import Source
 from facekd.distillation.build import build_task
 from facekd.recipe import Recipe
+from facekd.sweep.cell_files import check_finished, lock, read_json, write_json
+from facekd.sweep.figures import CellFigures
+from facekd.sweep.grid import Grid, SweepCell
+from facekd.sweep.reuse import find_same_run, require_sweeps, teacher_hashes
+from facekd.sweep.teachers import accuracy_of
 from facekd.training import resumption
 from facekd.training.interruption import Interrupted
 from facekd.training.log import Reporter, clock
@@ -46,7 +46,7 @@ _PACE_STEPS = 12
 class Failure:
     """A cell that failed, and why."""
 
-    cell: Cell
+    cell: SweepCell
     reason: str
 
 
@@ -55,13 +55,13 @@ class GridRunner:
 
     Args:
         grid: what to compare.
-        out: the comparison's folder: empty, or an earlier run of this grid.
+        out: the sweep's folder: empty, or an earlier run of this grid.
         reporter: where progress goes.
         resume_command: what to tell somebody who interrupts.
-        reuse: other comparisons, of which cells that are the same run are taken.
+        reuse: other sweeps, of which cells that are the same run are taken.
 
     Raises:
-        UsageError: `out` holds something else, a folder of `reuse` no comparison, or there is `reuse` with a budget of
+        UsageError: `out` holds something else, a folder of `reuse` no sweep, or there is `reuse` with a budget of
             minutes.
     """
 
@@ -71,7 +71,7 @@ class GridRunner:
         self.grid, self.out, self.reporter = grid, out, reporter
         self._resume_command = resume_command
         self._others = reuse
-        require_comparisons(reuse)
+        require_sweeps(reuse)
         if reuse and grid.budget.minutes is not None:
             raise UsageError(f"--reuse: grid {grid.name} has a budget of minutes: its cells are runs of their own")
         self._sources: dict[str, Source] = {}
@@ -84,10 +84,10 @@ class GridRunner:
             if known == content:
                 return
         elif foreign := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
-            raise UsageError(f"--out {out} holds {foreign[0]!r} and no comparison: give a new folder")
+            raise UsageError(f"--out {out} holds {foreign[0]!r} and no sweep: give a new folder")
         write_json(mark, content)
 
-    def check(self, cells: list[Cell]) -> None:
+    def check(self, cells: list[SweepCell]) -> None:
         """Builds each method on each student once: a mistake in the last shows now, not hours later."""
         seen = set()
         for cell in cells:
@@ -98,7 +98,7 @@ class GridRunner:
                 except UsageError as error:
                     raise UsageError(f"grid {self.grid.name}, {cell.method} on {cell.student}: {error}") from error
 
-    def finished(self, cell: Cell) -> CellFigures | None:
+    def finished(self, cell: SweepCell) -> CellFigures | None:
         """A finished cell's figures, None if it is not finished.
 
         Raises:
@@ -111,7 +111,7 @@ class GridRunner:
         check_finished(done, recipe, self.source(recipe))
         return CellFigures(**read_json(done)["figures"])
 
-    def run(self, cells: list[Cell]) -> Iterator[Failure | None]:
+    def run(self, cells: list[SweepCell]) -> Iterator[Failure | None]:
         """Runs what is not finished and no other process is at, in order, and yields as each ends.
 
         A cell that fails is yielded as such and the next one begins; running the grid again tries it again.
@@ -148,8 +148,8 @@ class GridRunner:
                 spent.append((datetime.now(UTC) - began).total_seconds())
             gc.collect()  # a task is full of reference cycles; the next one needs the memory
 
-    def _take(self, cell: Cell) -> bool:
-        """Whether another comparison had this cell's figures; they are this one's then, under its names."""
+    def _take(self, cell: SweepCell) -> bool:
+        """Whether another sweep had this cell's figures; they are this one's then, under its names."""
         source = self.source(cell.recipe)
         found = find_same_run(self._others, cell.recipe, source, teacher_hashes(self.out)) if self._others else None
         if found is None:
@@ -163,7 +163,7 @@ class GridRunner:
         write_json(self.out / cell.place / "cell.json", content)
         return True
 
-    def _run(self, cell: Cell) -> None:
+    def _run(self, cell: SweepCell) -> None:
         folder = self.out / cell.place
         recipe = self._plan(cell)
         result = run_recipe(
@@ -187,7 +187,7 @@ class GridRunner:
         identity = resumption.identity(recipe, self.source(recipe))
         write_json(folder / "cell.json", {"figures": figures.to_dict(), "identity": identity})
 
-    def _plan(self, cell: Cell) -> Recipe:
+    def _plan(self, cell: SweepCell) -> Recipe:
         """The cell's recipe; with a budget of minutes, its steps are measured here, once."""
         minutes = self.grid.budget.minutes
         folder = self.out / cell.place
@@ -208,7 +208,7 @@ class GridRunner:
         self.reporter.say(f"{pace:.1f} images/s: {minutes:g} minutes are {steps} steps")
         return self._planned(cell)
 
-    def _planned(self, cell: Cell) -> Recipe:
+    def _planned(self, cell: SweepCell) -> Recipe:
         """The cell's recipe with the steps that its plan gives, if it has one."""
         plan = self.out / cell.place / "plan.json"
         if self.grid.budget.minutes is None or not plan.is_file():

@@ -46,17 +46,17 @@ class Budget(Section):
 
 
 class TeacherTraining(Section):
-    """A teacher that the comparison trains itself, first: a recipe of role `teacher`, with overrides."""
+    """A teacher that the sweep trains itself, first: a recipe of role `teacher`, with overrides."""
 
     recipe: str
     set: list[str] = Field(default_factory=list)
 
 
 class Grid(Section):
-    """A comparison.
+    """A sweep.
 
     Attributes:
-        name: of the comparison.
+        name: of the sweep.
         base: the recipe that all cells share: a shipped name, or a YAML file (beside the grid, or from here).
         set: `a.b=value` overrides of the base, for all cells.
         teacher: bundle folder or .onnx that every distilling cell learns from, or a recipe that makes one.
@@ -117,7 +117,7 @@ class Grid(Section):
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepCell:
     """One run of a grid. With a budget of minutes its steps are still to be measured."""
 
     method: str
@@ -127,7 +127,7 @@ class Cell:
 
     @property
     def place(self) -> Path:
-        """Its folder, relative to the comparison's."""
+        """Its folder, relative to the sweep's."""
         return Path("cells", self.method, self.student, f"seed-{self.seed}")
 
     def __str__(self) -> str:
@@ -163,7 +163,7 @@ def grid_cells(
     teacher: str | None,
     others: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
-) -> tuple[list[Cell], list[str]]:
+) -> tuple[list[SweepCell], list[str]]:
     """All cells, one seed of everything before the next seed, and the sets they report on.
 
     Args:
@@ -197,7 +197,7 @@ def learns_from_teacher(recipe: Recipe) -> bool:
 
 def _cells(
     grid: Grid, base: Recipe, students: dict[str, ModelConfig], teacher: str | None, others: Mapping[str, str]
-) -> Iterator[Cell]:
+) -> Iterator[SweepCell]:
     for seed in grid.seeds:
         for student, model in students.items():
             for method, sections in grid.methods.items():
@@ -221,7 +221,7 @@ def _cells(
                     recipe = Recipe.model_validate({**recipe.model_dump(mode="json"), "teacher": {"bundle": origin}})
                 elif recipe.teacher is None:
                     raise UsageError(f"grid {grid.name}: method {method} needs a teacher: set teacher: in the grid")
-                yield Cell(method, student, seed, recipe)
+                yield SweepCell(method, student, seed, recipe)
 
 
 def _limits(budget: Budget) -> dict[str, Any]:
