@@ -84,7 +84,8 @@ class MaxMin(_PReLUForm):
         return torch.clamp(x, min=0) + self.slope * torch.clamp(x, max=0)
 
 
-# `native` leaves the operator to the converter. Timings of each per runtime: benchmarks/prelu_forms.py, docs/export.md.
+# `native` leaves the operator to the converter. Timings of each per runtime: docs/export.md, made by
+# benchmarks/studies/prelu_forms.py.
 PRELU_FORMS: dict[str, Callable[[torch.Tensor], nn.Module] | None] = {
     "native": None,
     "lin_relu": LinRelu,

@@ -16,7 +16,8 @@ from facekd.input_spec import InputSpec
 
 # Smallest iOS of each Core ML specification version.
 IOS_SPECIFICATION = {15: 6, 16: 7, 17: 8, 18: 9, 26: 10}
-# benchmarks/prelu_forms.py cannot time Core ML here; its own prelu operator is kept: it is one operation of the set.
+# benchmarks/studies/prelu_forms.py cannot time Core ML here; its own prelu operator is kept: it is one operation of the
+# set.
 PRELU_FORM = "native"
 
 

@@ -115,7 +115,7 @@ class OnnxTarget(Target):
         return OnnxRunner(path, threads=threads)
 
 
-# What benchmarks/prelu_forms.py found fastest on ONNX Runtime; docs/export.md has the table.
+# What benchmarks/studies/prelu_forms.py found fastest on ONNX Runtime; docs/export.md has the table.
 PRELU_FORM = {"fp32": "lin_relu", "fp16": "lin_relu", "w8": "lin_relu", "int8": "lin_relu"}
 
 

@@ -12,7 +12,7 @@ from facekd.export.network import Network
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
 
 SIGNATURE = "serving_default"
-# The fastest forms of benchmarks/prelu_forms.py on LiteRT; docs/export.md has the table.
+# The fastest forms of benchmarks/studies/prelu_forms.py on LiteRT; docs/export.md has the table.
 # max_slope is a little faster in float, but int8 MAXIMUM is not XNNPACK's: it would cut the graph into 34 partitions.
 PRELU_FORM = {"fp32": "max_slope", "fp16": "max_slope", "w8": "max_slope", "int8": "lin_relu"}
 

@@ -1,25 +1,15 @@
 """What every verb prints: a rich table for people, one JSON object for machines."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from facekd.common.printing import print_json
+
+__all__ = ["JsonFlag", "print_json", "print_table"]
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-
-
-def print_json(data: Any) -> None:
-    """Prints `data` as JSON on stdout; paths and NumPy scalars become strings and numbers."""
-
-    def plain(value: Any) -> Any:
-        if hasattr(value, "item"):
-            return value.item()
-        if hasattr(value, "model_dump"):
-            return value.model_dump(mode="json")
-        return str(value)
-
-    print(json.dumps(data, indent=2, default=plain, allow_nan=False))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str | None = None) -> None:

@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from facekd.benchmarks.data_scale import WRITTEN, sparse_index
+from facekd.benchmarks.studies.data_scale import WRITTEN, sparse_index
 from facekd.cli import data as data_verbs
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data import dataset, storage
@@ -78,7 +78,7 @@ def test_a_worker_maps_the_index_again(shards: list[Path], tmp_path: Path) -> No
 
 
 def test_ten_million_records_open_in_no_memory_and_travel_as_a_path(tmp_path: Path) -> None:
-    """Over a sparse file; `python -m facekd.benchmarks.data_scale index` times the same."""
+    """Over a sparse file; `python -m facekd.benchmarks.studies.data_scale index` times the same."""
     records = 10_000_000
     path = sparse_index(tmp_path, records)
     before = psutil.Process().memory_info().rss

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from facekd.benchmarks.term_gradients import measure
+from facekd.benchmarks.studies.term_gradients import measure
 from facekd.common.errors import UsageError
 from facekd.distillation.build import build_task
 from facekd.sweep.grid import SweepCell

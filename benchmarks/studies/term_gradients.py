@@ -1,6 +1,6 @@
 """How hard each method of a grid pulls at the student: the weights at which rivals can be compared.
 
-    python -m facekd.benchmarks.term_gradients GRID [--reference METHOD] [--steps 40] [--set a.b=c] [--json]
+    python -m facekd.benchmarks.studies.term_gradients GRID [--reference METHOD] [--steps 40] [--set a.b=c] [--json]
 
 A term's weight means nothing by itself: losses differ in scale by orders of magnitude. Here the student learns by the
 reference method for some steps; then, from that same state, each part of each method's loss is differentiated by the
@@ -20,8 +20,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from facekd.cli.output import print_json, print_table
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.printing import print_json
+from facekd.common.table import Table
 from facekd.distillation.build import build_task
 from facekd.distillation.registry import Term
 from facekd.distillation.task import Task
@@ -206,7 +207,7 @@ def show(pulls: Sequence[Pull], title: str) -> None:
         method = one.method if one.method != previous else ""
         rows.append((method, one.part, weight, f"{one.loss:.3g}", f"{one.gradient:.3g}", f"{weighted:.3g}", equal))
         previous = one.method
-    print_table(title, columns, rows, f"of '{_TOGETHER}', equal weight is a factor on all weights")
+    Table(columns, rows, title, f"of '{_TOGETHER}', equal weight is a factor on all weights").print()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,23 +8,31 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from facekd.benchmarks.faults import mutation
-from facekd.benchmarks.faults.children import run_child
-from facekd.benchmarks.faults.mutation import Verdict
+from tests.faults import mutation
+from tests.faults.children import run_child
+from tests.faults.mutation import Verdict
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a case is a forked process")
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--mutations", "400", "--parts", "2", "--kills", "1", "--jobs", "pack", "train", "--shares", "0.5"]
 
 
-def test_small_suites_find_nothing() -> None:
-    command = [sys.executable, "-m", "facekd.benchmarks.faults", *SMALL, "--json"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_faults(*options: str) -> list[dict[str, Any]]:
+    """The rows of `python -m tests.faults`, which ends well only where no fault was a finding."""
+    command = [sys.executable, "-m", "tests.faults", *options, "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    rows = json.loads(ended.stdout)["rows"]
+    rows: list[dict[str, Any]] = json.loads(ended.stdout)["rows"]
+    return rows
+
+
+def test_small_suites_find_nothing() -> None:
+    rows = run_faults(*SMALL)
     assert {row["suite"] for row in rows} == {"mutations", "truncation", "confinement", "kills", "disk"}
     assert [row["case"] for row in rows if row["findings"]] == []
     for row in rows:
@@ -33,6 +41,16 @@ def test_small_suites_find_nothing() -> None:
             assert row["figures"]["read"] >= 1 and row["figures"]["refused"] + row["figures"]["read"] == row["number"]
         if row["suite"] == "kills":
             assert row["number"] == 1
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(0)
+def test_full_suites_find_nothing() -> None:
+    """What `python -m tests.faults` runs; hours."""
+    rows = run_faults()
+    assert [row["case"] for row in rows if row["findings"]] == []
+    assert all(row["number"] == 50 for row in rows if row["suite"] == "kills")
+    assert sum(row["number"] for row in rows if row["suite"] == "mutations") == 10_000
 
 
 def _write(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m facekd.benchmarks.faults`: every fault and what became of it; exit code 1 where one was not borne."""
+"""`python -m tests.faults`: every fault and what became of it; exit code 1 where one was not borne."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from facekd.cli.output import print_table
+from facekd.common.table import Table
 
 JOBS = ("pack", "train", "evaluate", "export")
 SUITES = ("mutations", "truncation", "confinement", "kills", "disk")
@@ -18,7 +18,7 @@ SUITES = ("mutations", "truncation", "confinement", "kills", "disk")
 
 def main() -> None:
     """Runs the suites."""
-    parser = argparse.ArgumentParser(prog="python -m facekd.benchmarks.faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="of each job")
     parser.add_argument("--mutations", type=int, default=10_000, help="of all kinds of files together")
     parser.add_argument("--parts", type=int, default=50, help="a file is cut at every 1/PARTS of its length")
@@ -47,13 +47,13 @@ def main() -> None:
 
 def run_suites(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
     """One row a case: suite, case, number, its figures, findings, seconds."""
-    from facekd.benchmarks.faults.confinement import confine
-    from facekd.benchmarks.faults.disk import SHARES, can_mount, fill_disk
-    from facekd.benchmarks.faults.jobs import build_jobs
-    from facekd.benchmarks.faults.kills import kill_job
-    from facekd.benchmarks.faults.mutation import judge
-    from facekd.benchmarks.faults.targets import build_targets
-    from facekd.benchmarks.faults.truncation import cut
+    from tests.faults.confinement import confine
+    from tests.faults.disk import SHARES, can_mount, fill_disk
+    from tests.faults.jobs import build_jobs
+    from tests.faults.kills import kill_job
+    from tests.faults.mutation import judge
+    from tests.faults.targets import build_targets
+    from tests.faults.truncation import cut
 
     rows: list[dict[str, Any]] = []
 
@@ -148,7 +148,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             [row["case"], row["number"], *(row["figures"].get(name) for name in names), len(row["findings"])]
             for row in its
         ]
-        print_table(suite, ["case", "number", *names, "findings"], table)
+        Table(["case", "number", *names, "findings"], table, title=suite).print()
     for row in rows:
         for finding in row["findings"]:
             print(finding)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekd.benchmarks.faults.jobs import Job
+from tests.faults.jobs import Job
 
 SHARES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.95)
 """Of the space that the job needs, by default."""

@@ -79,7 +79,7 @@ def make_bundle(folder: Path, *, seed: int = 0) -> Path:
 
 def make_artefact(bundle: Path, out: Path) -> Path:
     """The same as ONNX, float32."""
-    from facekd.benchmarks.faults.children import call_verb, run_child
+    from tests.faults.children import call_verb, run_child
 
     ended = run_child(call_verb("export", bundle, "--target", "onnx", "--out", out), limit_s=300)
     if ended.how != "done":
@@ -200,8 +200,8 @@ def _seal_checkpoint(folder: Path) -> None:
 
 
 def _records(folder: Path) -> Path:
-    from facekd.benchmarks.faults.sample import sample_record
     from facekd.benchmarks.record import append_record
+    from tests.faults.sample import sample_record
 
     append_record(folder / "r.jsonl", sample_record())
     return folder

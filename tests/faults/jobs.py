@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facekd.benchmarks.faults.children import Ended, call_verb, run_child
-from facekd.benchmarks.faults.targets import MODEL
 from facekd.common.errors import FacekdError
+from tests.faults.children import Ended, call_verb, run_child
+from tests.faults.targets import MODEL
 
 LIMIT_S = 300.0
 Words = Callable[[Path], list[str]]
@@ -43,11 +43,11 @@ class Job:
 
 def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
     """The jobs, with their inputs below `folder`."""
-    from facekd.benchmarks.faults.targets import make_bundle
     from facekd.data.packing import pack_records, write_folder
     from facekd.data.source import open_source
     from facekd.data.synthetic import SyntheticSource
     from facekd.data.verification_set import VerificationSet, write_bin
+    from tests.faults.targets import make_bundle
 
     drawn = SyntheticSource(identities=4, images=6, seed=0)
     pack_records(drawn, folder / "faces")

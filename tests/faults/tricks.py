@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facekd.benchmarks.faults.targets import Target
+from tests.faults.targets import Target
 
 
 def tricks(target: Target, whole: bytes, canary: Path) -> Iterator[tuple[str, bytes]]:

@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from facekd.benchmarks.faults.children import Ended, run_child
-from facekd.benchmarks.faults.targets import Target, plain
-from facekd.benchmarks.faults.tricks import tricks
 from facekd.common.errors import FacekdError, require_modules
+from tests.faults.children import Ended, run_child
+from tests.faults.targets import Target, plain
+from tests.faults.tricks import tricks
 
 LIMIT_S = 300.0
 """By the clock: long enough for a machine that others use, too."""

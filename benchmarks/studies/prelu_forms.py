@@ -1,6 +1,6 @@
 """How each way of writing PReLU runs in each runtime: operators, XNNPACK partitions, milliseconds, float and int8.
 
-    python -m facekd.benchmarks.prelu_forms --runtimes onnx,tflite,executorch --rounds 30
+    python -m facekd.benchmarks.studies.prelu_forms --runtimes onnx,tflite,executorch --rounds 30
 
 A MobileFaceNet whose norms and slopes look trained is converted in every form, in float32 and, calibrated on drawn
 faces, in int8. All files of a runtime are then timed in turn, on one thread, so that other loads on the machine meet
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import FacekdError
+from facekd.common.table import Table
 from facekd.export.faces import synthetic_faces
 from facekd.export.logs import captured
 from facekd.export.network import Network, feed
@@ -30,7 +31,7 @@ from facekd.models.mobilefacenet import MobileFaceNet
 
 
 def main() -> None:
-    """Prints the table, or JSON lines with --json."""
+    """Prints a table for each runtime, or JSON lines with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runtimes", default="onnx,tflite,executorch")
     parser.add_argument("--forms", default=",".join(PRELU_FORMS))
@@ -39,13 +40,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if not arguments.json:
-        print("| runtime | precision | form | operators | partitions | to native | ms median | ms least |")
-        print("|---|---|---|---:|---:|---:|---:|---:|")
     for runtime in arguments.runtimes.split(","):
         rows = measure(runtime, arguments.forms.split(","), arguments.precisions.split(","), arguments.rounds)
-        for row in rows:
-            print(json.dumps(row) if arguments.json else _line(row), flush=True)
+        print("\n".join(map(json.dumps, rows)) if arguments.json else _table(rows).markdown(), flush=True)
 
 
 def measure(runtime: str, forms: list[str], precisions: list[str], rounds: int) -> list[dict[str, Any]]:
@@ -121,14 +118,17 @@ def _network(activation: str) -> Network:
     )
 
 
-def _line(row: dict[str, Any]) -> str:
-    start = f"| {row['runtime']} | {row['precision']} | {row['form']} |"
-    if "problem" in row:
-        return f"{start} {row['problem']} | | | | |"
-    partitions = "-" if row["partitions"] is None else row["partitions"]
-    ratio = f"{row['to_native']:.2f}" if "to_native" in row else "-"
-    times = f"{row['ms_median']:.1f} | {row['ms_min']:.1f}"
-    return f"{start} {row['operators']} | {partitions} | {ratio} | {times} |"
+def _table(rows: list[dict[str, Any]]) -> Table:
+    columns = ("runtime", "precision", "form", "operators", "partitions", "to native", "ms median", "ms least")
+    cells = []
+    for row in rows:
+        figures: tuple[Any, ...] = (row.get("problem"), None, None, None, None)
+        if "problem" not in row:
+            partitions = "-" if row["partitions"] is None else row["partitions"]
+            ratio = f"{row['to_native']:.2f}" if "to_native" in row else "-"
+            figures = (row["operators"], partitions, ratio, f"{row['ms_median']:.1f}", f"{row['ms_min']:.1f}")
+        cells.append((row["runtime"], row["precision"], row["form"], *figures))
+    return Table(columns, cells, left=3)
 
 
 if __name__ == "__main__":

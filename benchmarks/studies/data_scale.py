@@ -1,6 +1,6 @@
 """What reading faces costs at scale: an index of ten million records, an order of 42 million, a loader.
 
-    python -m facekd.benchmarks.data_scale [index order loader] [--records 10000000] [--data FACES] [--json]
+    python -m facekd.benchmarks.studies.data_scale [index order loader] [--records 10000000] [--data FACES] [--json]
 
 The index is of that many entries; its .rec is a sparse file in which a thousand records are written. Each piece runs in
 a process of its own, so that memory is its own; memory is what the process has more than before it began.
@@ -22,7 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facekd.cli.output import print_json, print_table
+from facekd.common.printing import print_json
+from facekd.common.table import Table
 from facekd.data.augmentation import AugmentationConfig
 from facekd.data.dataset import EpochSampler, FaceDataset
 from facekd.data.indexed import ARRAYS, SCHEMA, IndexedRecords, write_index
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     results = {}
     for piece in pieces:
-        command = [sys.executable, "-m", "facekd.benchmarks.data_scale", piece, "--here"]
+        command = [sys.executable, "-m", "facekd.benchmarks.studies.data_scale", piece, "--here"]
         command += ["--records", str(options.records), *(["--data", options.data] if options.data else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results[piece] = json.loads(done.stdout)
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for key, value in figures.items():
             for name, number in value.items() if isinstance(value, dict) else [("", value)]:
                 rows.append([f"{key.replace('_', ' ')} {name}".strip(), f"{number:,.4g}"])
-        print_table(piece, ["", ""], rows)
+        Table(["", ""], rows, title=piece).print()
     return 0
 
 

@@ -1,6 +1,6 @@
 """What training costs: loader against step, distillation against plain training, formats and layouts, memory.
 
-    python -m facekd.benchmarks.training celeba-urfm-apt [--set a.b=c ...] [--threads 1] [--repeats 5] [--json]
+    python -m facekd.benchmarks.studies.training celeba-urfm-apt [--set a.b=c ...] [--threads 1] [--repeats 5] [--json]
 
 Everything runs on the recipe's own data, networks and batch size. Alternatives are measured in turns, so that a
 disturbance of the machine meets all of them, and reported as the median with the lowest and highest value.
@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 import torch
 
-from facekd.cli.output import print_json, print_table
 from facekd.common.errors import FacekdError
+from facekd.common.printing import print_json
+from facekd.common.table import Table
 from facekd.data.dataset import FaceDataset
 from facekd.data.source import Source, Subset
 from facekd.distillation.build import build_task
@@ -242,7 +243,7 @@ def show(figures: dict[str, Any]) -> None:
     memory = ", ".join("?" if value is None else f"{value:.0f}" for value in figures["resident_mib_by_epoch"])
     caption.append(f"resident MiB after each short epoch: {memory}")
     columns = ("work on one batch", "images/s", "median ms", "lowest ms", "highest ms", "CPU ms")
-    print_table(title, columns, rows, "\n".join(caption))
+    Table(columns, rows, title, "\n".join(caption)).print()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

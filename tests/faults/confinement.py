@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from facekd.benchmarks.faults.children import call_verb, run_child
+from tests.faults.children import call_verb, run_child
 
 Words = Callable[[Path], list[str | Path]]
 OUTSIDE = "../../outside"
@@ -12,12 +12,12 @@ OUTSIDE = "../../outside"
 
 def confine(folder: Path) -> dict[str, list[str]]:
     """Trick -> what was written outside of the output folder, or otherwise wrong."""
-    from facekd.benchmarks.faults.sample import sample_record
-    from facekd.benchmarks.faults.targets import make_bundle
     from facekd.benchmarks.record import append_record
     from facekd.data.packing import write_folder
     from facekd.data.records import RecordReader
     from facekd.data.synthetic import SyntheticSource
+    from tests.faults.sample import sample_record
+    from tests.faults.targets import make_bundle
 
     folder.mkdir(parents=True)
     photographs = folder / "in" / "photographs"

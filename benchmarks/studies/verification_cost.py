@@ -1,6 +1,6 @@
 """What scoring the big benchmarks costs once features are there: IJB-C 1:1 and 1:N, MegaFace. On random features.
 
-    python -m facekd.benchmarks.verification_cost [1:1 1:N megaface] [--share 1.0] [--json]
+    python -m facekd.benchmarks.studies.verification_cost [1:1 1:N megaface] [--share 1.0] [--json]
 
 Each piece runs in a process of its own, so that its peak of resident memory is its own. The features lie on disk and
 are memory-mapped, as the feature cache leaves them; what is timed is what `facekd evaluate --benchmark` calls.
@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from facekd.cli.output import print_json, print_table
+from facekd.common.printing import print_json
+from facekd.common.table import Table
 
 WIDTH = 512
 IMAGES, GALLERY, PROBES, PAIRS = 469_375, 3_531, 19_593, 15_658_489
@@ -128,7 +129,15 @@ def peak_mib() -> float:
 
 def run_alone(piece: str, share: float) -> dict[str, Any]:
     """One piece in a fresh process."""
-    command = [sys.executable, "-m", "facekd.benchmarks.verification_cost", piece, "--share", str(share), "--here"]
+    command = [
+        sys.executable,
+        "-m",
+        "facekd.benchmarks.studies.verification_cost",
+        piece,
+        "--share",
+        str(share),
+        "--here",
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -171,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows[-1].append(f"{result['peak_resident_mib']:,.0f}")
     rows = [row if len(row) == 6 else [*row, ""] for row in rows]
     columns = ["piece", "size", "work", "seconds", "CPU seconds", "peak MiB"]
-    print_table(f"{report['cores']} cores, load {report['load_average'] or 0:.1f}", columns, rows)
+    Table(columns, rows, f"{report['cores']} cores, load {report['load_average'] or 0:.1f}").print()
     return 0
 
 

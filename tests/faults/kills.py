@@ -9,8 +9,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekd.benchmarks.faults.jobs import Job
 from facekd.common.errors import FacekdError
+from tests.faults.jobs import Job
 
 
 @dataclass

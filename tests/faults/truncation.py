@@ -4,10 +4,10 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekd.benchmarks.faults.children import run_child
-from facekd.benchmarks.faults.mutation import CANARY, LIMIT_S, Verdict
-from facekd.benchmarks.faults.targets import Target, plain
 from facekd.common.errors import FacekdError
+from tests.faults.children import run_child
+from tests.faults.mutation import CANARY, LIMIT_S, Verdict
+from tests.faults.targets import Target, plain
 
 
 @dataclass

@@ -1,1 +1,0 @@
-"""Faults on purpose: kills, a full disk, cut and forged files; `python -m facekd.benchmarks.faults`."""

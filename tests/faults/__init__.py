@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, a full disk, cut and forged files; `python -m tests.faults`."""
