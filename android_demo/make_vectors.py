@@ -20,7 +20,7 @@ from facekd.data.alignment import align, similarity_transform, template
 from facekd.data.detection import YuNet
 from facekd.data.synthetic import SyntheticConfig, draw_face
 from facekd.demo.site import any_size
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 RESOURCES = Path(__file__).resolve().parent / "core/src/test/resources"
 SCENE = 256  # a multiple of 32, so that nothing is padded

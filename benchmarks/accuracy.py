@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from facekd.benchmarks.record import Accuracy
 from facekd.benchmarks.subject import Subject
 from facekd.common.hashing import text_sha256
 from facekd.evaluation.embedding import Embedder, ImagePairs, evaluate_verification
 from facekd.export.logs import captured
+from facekd.schemas.record import Accuracy
 
 
 def accuracy_of(

@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from facekd.benchmarks.harness import CPU_SHARE
-from facekd.benchmarks.record import ModelFacts
 from facekd.benchmarks.run import open_worker
 from facekd.benchmarks.statistics import has_settled, ratio_interval
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import FacekdError, UsageError
+from facekd.schemas.record import ModelFacts
 
 Turn = Callable[[int], tuple[list[float], list[float]]]
 """Number of runs -> their wall and processor milliseconds."""

@@ -9,9 +9,9 @@ from typing import Any
 from facekd.benchmarks import phone_binary
 from facekd.benchmarks.phone import PROVIDERS, Phone
 from facekd.benchmarks.phone_record import Circumstances, PhoneRun, record_of, record_of_binary
-from facekd.benchmarks.record import Device, Memory, Operators, Record, append_record
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import FacekdError, UsageError
+from facekd.schemas.record import Device, Memory, Operators, Record, append_record
 
 __all__ = ["PhoneRun", "run_on_phones"]
 

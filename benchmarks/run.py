@@ -21,7 +21,11 @@ from facekd.benchmarks.gemm import arithmetic_of
 from facekd.benchmarks.harness import Plan
 from facekd.benchmarks.machine import describe_host
 from facekd.benchmarks.process import Worker
-from facekd.benchmarks.record import (
+from facekd.benchmarks.runtimes.coreml import UNITS_VARIABLE
+from facekd.benchmarks.subject import Subject
+from facekd.common.errors import UsageError
+from facekd.export.golden import cosine
+from facekd.schemas.record import (
     Device,
     Latency,
     Memory,
@@ -33,10 +37,6 @@ from facekd.benchmarks.record import (
     State,
     append_record,
 )
-from facekd.benchmarks.runtimes.coreml import UNITS_VARIABLE
-from facekd.benchmarks.subject import Subject
-from facekd.common.errors import UsageError
-from facekd.export.golden import cosine
 
 GEMM_SECONDS = 3.0
 PROFILE_RUNS = 20

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from facekd.benchmarks.model_file import inspect_file
-from facekd.benchmarks.record import ModelFacts
 from facekd.benchmarks.runtimes import RUNTIMES, get_runtime
 from facekd.common.errors import UsageError
 from facekd.common.hashing import file_sha256, text_sha256
@@ -19,12 +18,13 @@ from facekd.evaluation.runners import FileRunner
 from facekd.export.faces import synthetic_faces
 from facekd.export.golden import read_golden
 from facekd.export.logs import captured
-from facekd.export.manifest import MANIFEST_FILE, Manifest, read_manifest, size_of, verify_files
 from facekd.export.network import feed
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import MANIFEST_FILE, Manifest, read_manifest, size_of, verify_files
+from facekd.schemas.record import ModelFacts
 
 if TYPE_CHECKING:
-    from facekd.models.card import Card
+    from facekd.schemas.card import Card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ def _artefact(folder: Path) -> Subject:
 
 def _bundle(folder: Path) -> Subject:
     from facekd.models.bundle import verify_bundle
-    from facekd.models.card import WEIGHTS_FILE, read_card
+    from facekd.schemas.card import WEIGHTS_FILE, read_card
 
     card: Card = read_card(folder)
     verify_bundle(folder)

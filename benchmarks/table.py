@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from facekd.benchmarks.record import Record
+from facekd.schemas.record import Record
 
 
 def _limit(record: Record) -> str:

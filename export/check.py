@@ -11,10 +11,10 @@ import torch
 from facekd.common.errors import FacekdError
 from facekd.export import golden
 from facekd.export.logs import captured
-from facekd.export.manifest import Manifest, read_manifest, verify_files
 from facekd.export.network import run_images
 from facekd.export.parity import GateError, bounds_for, compare, violation
 from facekd.export.targets.base import get_target
+from facekd.schemas.manifest import Manifest, read_manifest, verify_files
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from types import FrameType
 
 from facekd.common.errors import FacekdError
 from facekd.common.writing import FolderKind, check_replaceable, staged_folder
-from facekd.export.manifest import LOG_FILE, MANIFEST_FILE
+from facekd.schemas.manifest import LOG_FILE, MANIFEST_FILE
 
 LOG_NOTE = "; the converter's log is "
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from facekd.common.errors import FacekdError
-from facekd.export.manifest import GoldenFiles, Manifest
+from facekd.schemas.manifest import GoldenFiles, Manifest
 
 # Below these cosines to the exporting machine's own result a device's delegate computes something else (facekd's
 # choice): float delegates differ by rounding, an int8 one by its kernels' rounding modes as well.

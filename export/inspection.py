@@ -1,6 +1,6 @@
 """A manifest in words, for `facekd export inspect`."""
 
-from facekd.export.manifest import Manifest
+from facekd.schemas.manifest import Manifest
 
 Rows = list[tuple[str, str]]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from facekd.export.manifest import ArtefactInput, Quantisation
 from facekd.export.network import run_images
 from facekd.export.quantisation import (
     choose_float_layers,
@@ -19,6 +18,7 @@ from facekd.export.quantisation import (
 from facekd.export.ranges import Named, find_ranges
 from facekd.export.targets.base import ExportOptions
 from facekd.export.targets.tflite import SIGNATURE, LiteRunner
+from facekd.schemas.manifest import ArtefactInput, Quantisation
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
 _REPORT_FACES = 8

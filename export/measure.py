@@ -13,11 +13,11 @@ import torch
 
 from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
 from facekd.evaluation.verification import THRESHOLDS, VerificationResult
-from facekd.export.manifest import Accuracy, ArtefactInput, Latency, Protocol
 from facekd.export.network import feed, run_images
 from facekd.export.targets.base import Runner
-from facekd.input_spec import InputSpec
 from facekd.models.bundle import Bundle
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import Accuracy, ArtefactInput, Latency, Protocol
 
 # One round runs every contender once, so other loads on the machine meet all of them alike.
 _ROUNDS = 30

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from facekd.export.manifest import ArtefactInput
 from facekd.export.rewrite import count_prelu, fold_batch_norms, rewrite_prelu
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import ArtefactInput
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "embedding"

@@ -28,7 +28,7 @@ class GateError(FacekdError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Figures over n faces; see facekd.export.manifest.Parity."""
+    """Figures over n faces; see facekd.schemas.manifest.Parity."""
 
     max_abs_difference: float
     scale: float

@@ -16,23 +16,12 @@ import torch
 
 import facekd
 from facekd.common.errors import FacekdError
+from facekd.common.versions import package_versions
 from facekd.evaluation.verification import VerificationResult
 from facekd.export import golden
 from facekd.export.faces import Faces, synthetic_faces
 from facekd.export.folder import check_destination, staged
 from facekd.export.logs import captured
-from facekd.export.manifest import (
-    LOG_FILE,
-    Accuracy,
-    ArtefactOutput,
-    BundleReference,
-    Manifest,
-    Parity,
-    hash_files,
-    size_of,
-    tool_versions,
-    write_manifest,
-)
 from facekd.export.measure import RunnerEmbedder, compare_accuracy, evaluate_bundle, measure_latency
 from facekd.export.network import Network, run_images
 from facekd.export.parity import (
@@ -46,6 +35,17 @@ from facekd.export.parity import (
 )
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, get_target, refuse
 from facekd.models.bundle import Bundle
+from facekd.schemas.manifest import (
+    LOG_FILE,
+    Accuracy,
+    ArtefactOutput,
+    BundleReference,
+    Manifest,
+    Parity,
+    hash_files,
+    size_of,
+    write_manifest,
+)
 
 # A float artefact may decide differently from the bundle only this near to the threshold, in cosine.
 ROUNDING_COS = {"fp32": 1e-4, "fp16": 2e-3}
@@ -240,7 +240,7 @@ def _verified(
         golden=files,
         details=conversion.details,
         seconds=0.0,
-        versions=tool_versions("facekd", *conversion.packages),
+        versions=package_versions("facekd", *conversion.packages),
         files=hash_files(folder),
     )
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.export.manifest import ArtefactInput, LayerLoss, Quantisation
 from facekd.export.network import feed, run_images
 from facekd.export.ranges import Named, find_ranges
 from facekd.export.targets.base import ExportOptions
+from facekd.schemas.manifest import ArtefactInput, LayerLoss, Quantisation
 
 # `--keep-float auto` keeps the costliest layers in float until the mean cosine to the float embedding, on calibration
 # faces, is within this of 1 (facekd's choice), but never more than the last of _KEPT.

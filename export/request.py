@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from facekd.common.errors import UsageError
 from facekd.export.check import CheckReport, check_artefact
 from facekd.export.faces import Faces, faces_from_pairs, faces_from_source, read_crop, synthetic_faces
-from facekd.export.manifest import read_manifest
 from facekd.export.matrix import Cell, options_for, plan, run_matrix
 from facekd.export.pipeline import Gate, Reference
 from facekd.export.rewrite import PRELU_FORMS
 from facekd.export.targets.base import CalibrationMethod, ExportOptions
+from facekd.schemas.manifest import read_manifest
 
 _CHOICES = {
     "layout": ("nchw", "nhwc"),

@@ -6,8 +6,8 @@ from typing import Any
 
 from facekd.common.errors import FacekdError
 from facekd.export.folder import LOG_NOTE
-from facekd.export.manifest import Manifest
 from facekd.export.matrix import Cell
+from facekd.schemas.manifest import Manifest
 
 COLUMNS = (
     "target",

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facekd.benchmarks.compare import Comparison
-from facekd.benchmarks.record import Record
 from facekd.benchmarks.report.markdown import write_markdown
 from facekd.benchmarks.report.page import write_page
 from facekd.benchmarks.report.plots import write_plots
 from facekd.common.writing import LISTING_FILE, atomic_folder, listed_kind
+from facekd.schemas.record import Record
 
 REPORT = listed_kind("a benchmark report")
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facekd.benchmarks.compare import Comparison, in_words
-from facekd.benchmarks.record import FLAGS, Record
 from facekd.benchmarks.report.select import label_of, latest
 from facekd.benchmarks.table import COLUMNS, limits_of, markdown_table
+from facekd.schemas.record import FLAGS, Record
 
 # Reading further than this in Markdown is nobody's wish; the page holds all of them.
 ROWS = 200

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from facekd.benchmarks.compare import Comparison, in_words
-from facekd.benchmarks.record import FLAGS, Record
 from facekd.benchmarks.report.plots import colour_of
 from facekd.benchmarks.report.select import history, label_of, latest
+from facekd.schemas.record import FLAGS, Record
 
 # Quantiles and operators of the newest record of each configuration only, and of no more than these: a page of
 # 10,000 records stays a few megabytes.

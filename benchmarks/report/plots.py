@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from facekd.benchmarks.record import Record
 from facekd.benchmarks.report.select import label_of, latest, on_one_set, pareto_front
 from facekd.common.errors import UsageError
+from facekd.schemas.record import Record
 
 COLOURS = ("#2a78d6", "#1baf7a", "#eda100", "#008300", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834")
 RUNTIMES = ("onnxruntime", "litert", "executorch", "torch", "coreml")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from facekd.benchmarks.record import Record
+from facekd.schemas.record import Record
 
 Key = tuple[str, str, str, str, str, int, int]
 

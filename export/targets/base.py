@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError, require_modules
-from facekd.export.manifest import ArtefactInput, Layout, Precision, Quantisation
 from facekd.export.network import Network, feed
+from facekd.schemas.manifest import ArtefactInput, Layout, Precision, Quantisation
 
 CalibrationMethod = Literal["entropy", "percentile", "minmax"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.export.manifest import ArtefactInput
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import ArtefactInput
 
 # Smallest iOS of each Core ML specification version.
 IOS_SPECIFICATION = {15: 6, 16: 7, 17: 8, 18: 9, 26: 10}

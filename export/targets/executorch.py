@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from facekd.common.errors import FacekdError
-from facekd.export.manifest import ArtefactInput, Quantisation
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network, feed
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
+from facekd.schemas.manifest import ArtefactInput, Quantisation
 
 PRELU_FORM = {"fp32": "native", "fp16": "native", "int8": "native"}
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from facekd.common.errors import FacekdError
-from facekd.export.manifest import ArtefactInput, Layout
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
+from facekd.schemas.manifest import ArtefactInput, Layout
 
 
 @register_target

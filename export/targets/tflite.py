@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from facekd.common.errors import FacekdError
-from facekd.export.manifest import ArtefactInput, Layout
 from facekd.export.network import Network
 from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
+from facekd.schemas.manifest import ArtefactInput, Layout
 
 SIGNATURE = "serving_default"
 # The fastest forms of benchmarks/studies/prelu_forms.py on LiteRT; docs/export.md has the table.

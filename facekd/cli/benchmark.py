@@ -106,9 +106,9 @@ def run(
     thread_numbers, batches = _numbers("--threads", threads), _numbers("--batch", batch)
     cores, units = _cores(pin), _units(compute_units)
     from facekd.benchmarks.accuracy import default_cache
-    from facekd.benchmarks.record import require_appendable
     from facekd.benchmarks.run import HostRun, run_on_host
     from facekd.benchmarks.subject import find_subjects
+    from facekd.schemas.record import require_appendable
 
     if out is not None:
         require_appendable(out)
@@ -200,10 +200,10 @@ def report(
 ) -> None:
     """Write a page that stands alone, Markdown and PNGs from measured records."""
     from facekd.benchmarks.compare import read_comparisons
-    from facekd.benchmarks.record import read_records
     from facekd.benchmarks.report import build_report
     from facekd.benchmarks.report.markdown import results_section
     from facekd.export.table import replace_section
+    from facekd.schemas.record import read_records
 
     found = [record for path in records for record in read_records(path)]
     compared = [comparison for path in comparisons or () for comparison in read_comparisons(path)]
@@ -239,8 +239,8 @@ def compare(
     cores = _cores(pin)
     from facekd.benchmarks.compare import ComparePlan
     from facekd.benchmarks.compare import compare as compare_subjects
-    from facekd.benchmarks.record import append_record, require_appendable
     from facekd.benchmarks.subject import find_subjects
+    from facekd.schemas.record import append_record, require_appendable
 
     spec, its_layout = parse_input_spec(mean, std, colour), parse_layout(layout)
     both = []
@@ -287,7 +287,7 @@ def _rounds_bar(wanted: float) -> Iterator[Callable[[int, float], None]]:
 
 def schema() -> None:
     """Print the JSON Schema of a record."""
-    from facekd.benchmarks.record import json_schema
+    from facekd.schemas.record import json_schema
 
     print_json(json_schema())
 
@@ -295,9 +295,9 @@ def schema() -> None:
 def _print(records: list[Any]) -> None:
     from rich.console import Console
 
-    from facekd.benchmarks.record import FLAGS
     from facekd.benchmarks.report.select import label_of
     from facekd.benchmarks.table import TERMINAL, fit_terminal, rows_of
+    from facekd.schemas.record import FLAGS
 
     for device in {record.device.id: record.device for record in records}.values():
         its = [record for record in records if record.device.id == device.id]

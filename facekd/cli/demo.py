@@ -85,7 +85,7 @@ def open_face_model(path: Path) -> "FaceModel":
     """
     from facekd.demo.site import FaceModel, Golden
     from facekd.evaluation.runners import open_artefact, open_onnx
-    from facekd.export.manifest import read_manifest, verify_files
+    from facekd.schemas.manifest import read_manifest, verify_files
 
     if not path.exists():
         raise UsageError(f"--model {path}: there is no such file or folder")

@@ -16,7 +16,7 @@ from facekd.common.errors import UsageError
 if TYPE_CHECKING:
     from facekd.evaluation.embedding import Embedder
     from facekd.evaluation.evaluate import Evaluation
-    from facekd.input_spec import InputSpec
+    from facekd.schemas.input_spec import InputSpec
 
 Mean = Annotated[str | None, typer.Option(help="Foreign file: mean pixel, one number or R,G,B. Default 127.5.")]
 Std = Annotated[str | None, typer.Option(help="Foreign file: pixel standard deviation, one number or R,G,B.")]
@@ -166,7 +166,7 @@ def open_model(
     input_spec, its_layout = parse_input_spec(mean, std, colour), parse_layout(layout)
     foreign = input_spec is not None or its_layout is not None
     if (path / "manifest.json").is_file() and not foreign:
-        from facekd.export.manifest import read_manifest, verify_files
+        from facekd.schemas.manifest import read_manifest, verify_files
 
         manifest = read_manifest(path)
         if Path(manifest.model).suffix not in RUNNERS:
@@ -198,7 +198,7 @@ def parse_input_spec(mean: str | None, std: str | None, colour: str | None) -> "
         raise UsageError(f"--colour {colour}: valid are RGB and BGR")
     if colour is None and not given:
         return None
-    from facekd.input_spec import InputSpec
+    from facekd.schemas.input_spec import InputSpec
 
     return InputSpec.model_validate({**given, **({} if colour is None else {"colour": colour.upper()})})
 

@@ -151,7 +151,7 @@ def convert(
 def inspect(artefact: Annotated[Path, typer.Argument(help="Artefact folder.")], json_output: JsonFlag = False) -> None:
     """Show what an exported artefact is: its input and output, how it was verified, its files."""
     from facekd.export.inspection import describe
-    from facekd.export.manifest import read_manifest
+    from facekd.schemas.manifest import read_manifest
 
     manifest = read_manifest(artefact)
     if json_output:

@@ -19,8 +19,8 @@ def info(
 ) -> None:
     """Show a bundle's card, and verify that its weights are the ones the card describes."""
     from facekd.models.bundle import verify_bundle
-    from facekd.models.card import WEIGHTS_FILE
     from facekd.models.readme import fact_rows, metric_rows, threshold_rows
+    from facekd.schemas.card import WEIGHTS_FILE
 
     card = verify_bundle(bundle)
     if json_output:

@@ -79,8 +79,8 @@ def import_verb(
 
     facekd models import swin_teacher.safetensors --description swin_teacher.json --out teacher
     """
-    from facekd.models.card import read_card
     from facekd.models.importing import import_teacher
+    from facekd.schemas.card import read_card
 
     fingerprint, identities = None, None
     if labels is not None:
@@ -133,8 +133,8 @@ def pull(
     json_output: JsonFlag = False,
 ) -> None:
     """Download a bundle from the Hugging Face Hub and verify it."""
-    from facekd.models.card import read_card
     from facekd.models.hub import pull_bundle
+    from facekd.schemas.card import read_card
 
     pull_bundle(repo, out, revision=revision, overwrite=overwrite)
     if json_output:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facekd.common.errors import UsageError, require_modules
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",

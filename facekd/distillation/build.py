@@ -16,11 +16,11 @@ from facekd.distillation.registry import Shapes, Term, check_term, find_term
 from facekd.distillation.task import Task, TeacherOrigin
 from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
 from facekd.heads import MarginHead, create_head
-from facekd.input_spec import InputSpec
 from facekd.models.bundle import Bundle, load_teacher
 from facekd.models.registry import Backbone, create_model
 from facekd.models.transformer import TransformerTeacher
 from facekd.recipe import Recipe
+from facekd.schemas.input_spec import InputSpec
 
 
 def build_task(recipe: Recipe, source: Source) -> Task:

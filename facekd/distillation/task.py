@@ -14,9 +14,9 @@ from facekd.distillation.registry import Term, Views
 from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
 from facekd.heads import MarginHead
 from facekd.heads.partial_fc import identity_loss
-from facekd.input_spec import InputSpec
 from facekd.models.registry import Backbone
 from facekd.recipe import Recipe
+from facekd.schemas.input_spec import InputSpec
 
 # State that training never changes: the teacher's own weights, which the bundle holds.
 _FROZEN = ("teacher.teacher.", "teacher_head.")

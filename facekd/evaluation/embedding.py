@@ -18,7 +18,7 @@ from torch import nn
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.evaluation.verification import FARS, VerificationResult, verify_pairs
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 _CPU_PIECE = 16  # images
 

@@ -14,7 +14,7 @@ from facekd.common.errors import UsageError
 from facekd.evaluation.embedding import DistinctImages, Embedder, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
 from facekd.evaluation.verification import VerificationResult
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 if TYPE_CHECKING:
     from facekd.data.detection import YuNet

@@ -152,7 +152,7 @@ class _Part(Sequence[np.ndarray]):
 def model_sha256(path: Path) -> str:
     """What identifies a model's numbers: a bundle's weights and architecture, an artefact's or foreign file's bytes."""
     from facekd.common.hashing import file_sha256
-    from facekd.models.card import CARD_FILE, read_card
+    from facekd.schemas.card import CARD_FILE, read_card
 
     if (path / CARD_FILE).is_file():
         card = read_card(path)

@@ -17,7 +17,7 @@ import torch
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import file_sha256
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 log = logging.getLogger(__name__)
 

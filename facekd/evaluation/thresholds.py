@@ -7,8 +7,8 @@ from pathlib import Path
 from facekd.common.errors import UsageError
 from facekd.common.writing import atomic_file
 from facekd.evaluation.verification import VerificationResult, far_name
-from facekd.models.card import CARD_FILE, Card, Threshold, read_card
 from facekd.models.readme import write_readme
+from facekd.schemas.card import CARD_FILE, Card, Threshold, read_card
 
 
 def save_thresholds(bundle: Path, results: Sequence[VerificationResult]) -> Card:

@@ -10,7 +10,7 @@ from facekd.evaluation.embedding import embed_images, open_embedder
 from facekd.evaluation.photographs import open_detector
 from facekd.evaluation.thresholds import find_threshold
 from facekd.evaluation.verification import pair_distances
-from facekd.models.card import read_card
+from facekd.schemas.card import read_card
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,10 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import file_sha256
 from facekd.common.trust import check_all_trusted, names_code
 from facekd.common.writing import FolderKind, atomic_folder
-from facekd.models.card import (
+from facekd.models.describe import describe
+from facekd.models.readme import write_readme
+from facekd.models.registry import create_model
+from facekd.schemas.card import (
     CARD_FILE,
     HEAD_FILE,
     WEIGHTS_FILE,
@@ -25,11 +28,8 @@ from facekd.models.card import (
     HeadCard,
     Metric,
     Threshold,
-    describe,
     read_card,
 )
-from facekd.models.readme import write_readme
-from facekd.models.registry import create_model
 
 __all__ = [
     "Architecture",

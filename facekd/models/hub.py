@@ -5,7 +5,7 @@ from types import ModuleType
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.models.bundle import new_folder, verify_bundle
-from facekd.models.card import CARD_FILE, HEAD_FILE, WEIGHTS_FILE
+from facekd.schemas.card import CARD_FILE, HEAD_FILE, WEIGHTS_FILE
 
 _FILES = [WEIGHTS_FILE, CARD_FILE, HEAD_FILE, "README.md"]
 

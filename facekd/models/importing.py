@@ -12,11 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.input_spec import InputSpec
 from facekd.models.bundle import load_strictly, save_bundle
-from facekd.models.card import HeadCard, Metric, describe
+from facekd.models.describe import describe
 from facekd.models.registry import create_model
 from facekd.models.transformer import TransformerTeacher
+from facekd.schemas.card import HeadCard, Metric
+from facekd.schemas.input_spec import InputSpec
 
 # timm class path in a description -> the registered teacher that builds it.
 _BODIES = {

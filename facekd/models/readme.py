@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from facekd.models.card import Card
+from facekd.schemas.card import Card
 
 CONSENT = """\
 ## Use with consent

@@ -14,8 +14,8 @@ from facekd.data.source import Source
 from facekd.data.verification_set import load_verification_set
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.evaluation.verification import VerificationResult
-from facekd.models.card import read_card
 from facekd.recipe import Recipe, load_recipe
+from facekd.schemas.card import read_card
 from facekd.sweep.cell_files import check_finished, read_json, write_json
 from facekd.sweep.grid import Grid, TeacherTraining
 from facekd.sweep.reuse import find_teacher_accuracy

@@ -14,9 +14,9 @@ from facekd.data.verification_set import VerificationSet
 from facekd.distillation.task import Task
 from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
 from facekd.evaluation.verification import VerificationResult
-from facekd.input_spec import InputSpec
 from facekd.models.bundle import Card, HeadCard, Metric, Threshold, describe, save_bundle
 from facekd.recipe import Recipe
+from facekd.schemas.input_spec import InputSpec
 from facekd.training.log import Reporter
 from facekd.training.loop import LoopResult
 from facekd.training.reproducibility import preserved_random_state

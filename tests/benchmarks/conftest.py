@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from facekd.benchmarks.compare import Comparison, Ratio
-from facekd.benchmarks.record import ModelFacts, Record
 from facekd.benchmarks.subject import Subject
-from facekd.export.manifest import Manifest
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import Manifest
+from facekd.schemas.record import ModelFacts, Record
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parent))

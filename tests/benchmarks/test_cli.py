@@ -9,9 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 from facekd.benchmarks.compare import Comparison
-from facekd.benchmarks.record import Record, append_record, read_records
 from facekd.cli.benchmark import parse_duration, register
 from facekd.common.errors import UsageError
+from facekd.schemas.record import Record, append_record, read_records
 
 
 def invoke(*words: str | Path):  # type: ignore[no-untyped-def]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from facekd.benchmarks.compare import ComparePlan, Comparison, Ratio, interleave, read_comparisons, verdict
-from facekd.benchmarks.record import append_record
 from facekd.benchmarks.statistics import ratio_interval
 from facekd.common.errors import FacekdError, UsageError
+from facekd.schemas.record import append_record
 
 
 class Machine:

@@ -16,14 +16,14 @@ from facekd.benchmarks.harness import Plan
 from facekd.benchmarks.machine import read_state
 from facekd.benchmarks.model_file import inspect_file
 from facekd.benchmarks.process import Worker
-from facekd.benchmarks.record import Record, read_records
 from facekd.benchmarks.run import HostRun, rate_of, run_on_host
 from facekd.benchmarks.runtimes import get_runtime
 from facekd.benchmarks.runtimes.onnxruntime import OnnxRuntime, operators_of
 from facekd.benchmarks.subject import Subject, find_subjects
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.verification_set import VerificationSet
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.record import Record, read_records
 
 MACS = 8 * 8 * 8 * 27 + 8 * 8  # a 3x3x3 convolution to 8 channels of 8x8, and an 8x8 product
 

@@ -12,9 +12,9 @@ import pytest
 
 from facekd.benchmarks.phone import Phone
 from facekd.benchmarks.phone_run import PhoneRun, run_on_phones
-from facekd.benchmarks.record import read_records
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import FacekdError, UsageError
+from facekd.schemas.record import read_records
 
 pytest.importorskip("adbutils")
 with pytest.MonkeyPatch.context() as patch:

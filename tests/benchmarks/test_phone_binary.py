@@ -9,9 +9,9 @@ import pytest
 from facekd.benchmarks.phone import Phone
 from facekd.benchmarks.phone_binary import arguments_of, parse_operators, parse_output
 from facekd.benchmarks.phone_run import PhoneRun, run_on_phones
-from facekd.benchmarks.record import Record, read_records
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import FacekdError, UsageError
+from facekd.schemas.record import Record, read_records
 
 pytest.importorskip("adbutils")
 with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from facekd.benchmarks.compare import Comparison
-from facekd.benchmarks.record import Record
 from facekd.benchmarks.report import build_report
 from facekd.benchmarks.report.markdown import results_section
 from facekd.benchmarks.report.page import write_page
@@ -19,6 +18,7 @@ from facekd.benchmarks.report.plots import LABEL_PT, label_offsets
 from facekd.benchmarks.report.select import history, latest, on_one_set, pareto_front
 from facekd.common.errors import UsageError
 from facekd.common.writing import WriteError
+from facekd.schemas.record import Record
 
 Make = Callable[..., Record]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from facekd.benchmarks.record import Record, append_record
 from facekd.benchmarks.table import COLUMNS, GIVE_WAY, TERMINAL, fit_terminal
 from facekd.cli.benchmark import _print
+from facekd.schemas.record import Record, append_record
 
 Make = Callable[..., Record]
 
@@ -65,8 +65,8 @@ def test_columns_without_a_figure_are_not_missed(make_record: Make) -> None:
 
 def test_every_verb_of_a_phones_record_takes_what_it_does_not_tell(tmp_path: Path, make_record: Make) -> None:
     """benchmark_model tells no quantiles: tables, page, Markdown and plots leave them empty."""
-    from facekd.benchmarks.record import read_records
     from facekd.benchmarks.report import build_report
+    from facekd.schemas.record import read_records
 
     silent = {"p90_ms": None, "p99_ms": None, "quantiles_ms": [], "settled": None, "interval_reached": None}
     silent |= {"interval_low_ms": None, "interval_high_ms": None, "interval_width": None}

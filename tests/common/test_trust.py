@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.trust import TRUSTED_MODULES, NamesCode, check_trusted, import_code
-from facekd.models.card import Card
 from facekd.models.registry import create_model
 from facekd.recipe import Recipe, load_recipe
+from facekd.schemas.card import Card
 from facekd.training.run import run_recipe
 
 MODULE = "module_of_a_stranger"

@@ -17,7 +17,7 @@ from facekd.data.detection import YuNet
 from facekd.demo.runtime import cache_folder, fetch_runtime, read_runtime
 from facekd.demo.server import DemoServer
 from facekd.demo.site import FaceModel, build_site
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from facekd.demo import runtime as runtime_module
 from facekd.demo.runtime import fetch_runtime, read_runtime
 from facekd.demo.server import DemoServer
 from facekd.demo.site import FaceModel, Resource, any_size, build_site
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from facekd.evaluation.embedding import (
     open_embedder,
 )
 from facekd.evaluation.verification import verify_pairs
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 SPEC = InputSpec(size=(8, 8), colour="BGR", mean=(10, 20, 30), std=(2, 4, 8))
 

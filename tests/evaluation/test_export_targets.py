@@ -8,7 +8,9 @@ import torch
 
 from facekd.cli.evaluate import open_model
 from facekd.common.errors import FacekdError
-from facekd.export.manifest import (
+from facekd.export.targets import base
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import (
     ArtefactInput,
     ArtefactOutput,
     BundleReference,
@@ -18,8 +20,6 @@ from facekd.export.manifest import (
     hash_files,
     write_manifest,
 )
-from facekd.export.targets import base
-from facekd.input_spec import InputSpec
 
 SPEC = InputSpec(size=(4, 4), colour="BGR", mean=(100, 110, 120), std=(50, 60, 70))
 WEIGHT = np.random.default_rng(0).normal(size=(48, 5))

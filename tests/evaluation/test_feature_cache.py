@@ -12,7 +12,7 @@ import torch
 from facekd.common.errors import FacekdError
 from facekd.evaluation import feature_cache as module
 from facekd.evaluation.feature_cache import FeatureCache
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 
 class Images:

@@ -11,7 +11,7 @@ import torch
 from facekd.common.errors import FacekdError, UsageError
 from facekd.evaluation.embedding import open_embedder
 from facekd.evaluation.runners import find_layout, open_onnx, open_tflite
-from facekd.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec
 
 SPEC = InputSpec(size=(4, 4), colour="BGR", mean=(100, 110, 120), std=(50, 60, 70))
 WEIGHT = np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32)

@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 from facekd.cli import export as verb
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.golden import read_golden
-from facekd.export.manifest import read_manifest
 from facekd.export.targets.base import _TARGETS
 from facekd.export.targets.onnx import OnnxTarget
+from facekd.schemas.manifest import read_manifest
 
 pytest.importorskip("onnxruntime")
 

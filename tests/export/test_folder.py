@@ -10,7 +10,7 @@ import pytest
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.folder import check_destination, staged
-from facekd.export.manifest import LOG_FILE
+from facekd.schemas.manifest import LOG_FILE
 
 
 def _artefact(path: Path, content: str) -> None:

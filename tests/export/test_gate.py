@@ -11,13 +11,13 @@ from torch import nn
 
 from facekd.common.errors import FacekdError
 from facekd.evaluation.verification import VerificationResult, verify_pairs
-from facekd.export.manifest import Accuracy
 from facekd.export.measure import judged_by
 from facekd.export.network import Network
 from facekd.export.parity import GateError, bounds_for, compare, first_divergence, violation
 from facekd.export.pipeline import Reference, export_artefact, judge_accuracy
 from facekd.export.targets import ExportOptions, get_target
 from facekd.export.targets.base import Conversion, Target
+from facekd.schemas.manifest import Accuracy
 
 pytest.importorskip("onnxruntime")
 

@@ -11,7 +11,6 @@ import torch
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.faces import faces_from_source
-from facekd.export.manifest import Manifest, hash_files, read_manifest
 from facekd.export.matrix import PRECISIONS
 from facekd.export.network import run_images
 from facekd.export.pipeline import Gate, Reference, export_artefact
@@ -19,6 +18,7 @@ from facekd.export.targets import ExportOptions, get_target, list_targets
 from facekd.export.targets.base import Target
 from facekd.models.bundle import Bundle, describe
 from facekd.models.registry import create_model
+from facekd.schemas.manifest import Manifest, hash_files, read_manifest
 
 CELLS = [
     ("onnx", "fp32"),

@@ -132,7 +132,7 @@ def _evaluated(place: Path) -> str | None:
 
 
 def _exported(place: Path) -> str | None:
-    from facekd.export.manifest import read_manifest, verify_files
+    from facekd.schemas.manifest import read_manifest, verify_files
 
     if not (place / "manifest.json").exists():
         if place.exists() and any(place.iterdir()):

@@ -1,6 +1,6 @@
 """A benchmark record with every part filled, to be damaged."""
 
-from facekd.benchmarks.record import Record
+from facekd.schemas.record import Record
 
 _STATE = {"frequency_mhz": [2400.0], "temperature_c": {"cpu 0": 41.5}, "spin_ms": 1.0, "governor": "schedutil"}
 

@@ -158,7 +158,7 @@ def _seal_bundle(folder: Path) -> None:
 
 def _read_artefact(folder: Path) -> None:
     from facekd.benchmarks.subject import find_subjects
-    from facekd.export.manifest import read_manifest, verify_files
+    from facekd.schemas.manifest import read_manifest, verify_files
 
     verify_files(folder, read_manifest(folder))
     (subject,) = find_subjects([folder])
@@ -168,7 +168,7 @@ def _read_artefact(folder: Path) -> None:
 
 
 def _seal_artefact(folder: Path) -> None:
-    from facekd.export.manifest import hash_files
+    from facekd.schemas.manifest import hash_files
 
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"] = hash_files(folder)
@@ -200,7 +200,7 @@ def _seal_checkpoint(folder: Path) -> None:
 
 
 def _records(folder: Path) -> Path:
-    from facekd.benchmarks.record import append_record
+    from facekd.schemas.record import append_record
     from tests.faults.sample import sample_record
 
     append_record(folder / "r.jsonl", sample_record())
@@ -208,9 +208,9 @@ def _records(folder: Path) -> Path:
 
 
 def _read_records(folder: Path) -> None:
-    from facekd.benchmarks.record import read_records
     from facekd.benchmarks.report.page import page_data
     from facekd.benchmarks.table import COLUMNS, markdown_table
+    from facekd.schemas.record import read_records
 
     found = read_records(folder / "r.jsonl")
     markdown_table(found, list(COLUMNS))

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 import facekd.models.bundle as bundle_module
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import file_sha256
-from facekd.input_spec import InputSpec
 from facekd.models.bundle import (
     Bundle,
     HeadCard,
@@ -28,6 +27,7 @@ from facekd.models.bundle import (
     verify_bundle,
 )
 from facekd.models.registry import create_model
+from facekd.schemas.input_spec import InputSpec
 
 ARGUMENTS = {"scale": 0.25, "blocks": [1, 1, 1, 1], "embedding_width": 16, "feature_channels": 32}
 
@@ -287,10 +287,10 @@ DAMAGE = [
     ("card no JSON", lambda p: (p / "card.json").write_text("{"), FacekdError, "is not valid JSON"),
     ("card no object", lambda p: (p / "card.json").write_text("[]"), FacekdError, "is not a bundle's card"),
     ("card binary", lambda p: (p / "card.json").write_bytes(b"\xff\xfe\x00"), FacekdError, "is not valid JSON"),
-    ("field missing", lambda p: edit(p, lambda c: c.pop("macs")), FacekdError, "macs: Field required"),
-    ("field unknown", lambda p: edit(p, lambda c: c.update(colour="red")), FacekdError, "colour: Extra inputs"),
-    ("field wrong", lambda p: edit(p, lambda c: c.update(kind="pupil")), FacekdError, "kind: Input should be"),
-    ("colour wrong", lambda p: edit(p, lambda c: c["input"].update(colour="HSV")), FacekdError, "input.colour: "),
+    ("field missing", lambda p: edit(p, lambda c: c.pop("macs")), FacekdError, "field 'macs' is missing"),
+    ("field unknown", lambda p: edit(p, lambda c: c.update(colour="red")), FacekdError, "unknown field 'colour'"),
+    ("field wrong", lambda p: edit(p, lambda c: c.update(kind="pupil")), FacekdError, "kind = 'pupil': input"),
+    ("colour wrong", lambda p: edit(p, lambda c: c["input"].update(colour="HSV")), FacekdError, "input.colour = 'HSV'"),
 ]
 
 

@@ -1,15 +1,15 @@
 """The manifest of an exported artefact: what the file expects and returns, how it was verified, and its hashes."""
 
-import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import file_sha256
-from facekd.input_spec import InputSpec
+from facekd.common.validation import StrictSchema
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.reading import read_versioned
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -20,11 +20,7 @@ Layout = Literal["nchw", "nhwc"]
 Protocol = Literal["10 folds", "one threshold for all pairs"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ArtefactInput(_Strict):
+class ArtefactInput(StrictSchema):
     """The one input of the exported file.
 
     Attributes:
@@ -45,7 +41,7 @@ class ArtefactInput(_Strict):
     spec: InputSpec
 
 
-class ArtefactOutput(_Strict):
+class ArtefactOutput(StrictSchema):
     """The one output: the raw embedding [b, width]; normalise it (L2) before comparing cosines."""
 
     name: str
@@ -53,7 +49,7 @@ class ArtefactOutput(_Strict):
     normalised: Literal[False] = False
 
 
-class Parity(_Strict):
+class Parity(StrictSchema):
     """How far the artefact, run in `runtime`, is from the bundle in float32.
 
     Attributes:
@@ -81,7 +77,7 @@ class Parity(_Strict):
     batches: list[int]
 
 
-class Accuracy(_Strict):
+class Accuracy(StrictSchema):
     """Verification accuracy of bundle and artefact, fractions; changed decisions at the bundle's threshold.
 
     Attributes:
@@ -102,7 +98,7 @@ class Accuracy(_Strict):
     max_accuracy_drop: float
 
 
-class Latency(_Strict):
+class Latency(StrictSchema):
     """Median milliseconds of one image on one thread of the exporting machine; compare ratios, not machines.
 
     Attributes:
@@ -117,7 +113,7 @@ class Latency(_Strict):
     float_ms: float | None = None
 
 
-class LayerLoss(_Strict):
+class LayerLoss(StrictSchema):
     """One layer quantised alone: how much of the embedding it costs.
 
     Attributes:
@@ -130,7 +126,7 @@ class LayerLoss(_Strict):
     kept_float: bool
 
 
-class Quantisation(_Strict):
+class Quantisation(StrictSchema):
     """How the int8 file was made."""
 
     method: str
@@ -140,7 +136,7 @@ class Quantisation(_Strict):
     keep_float: list[str]
 
 
-class GoldenFiles(_Strict):
+class GoldenFiles(StrictSchema):
     """An aligned crop and the embedding this artefact gives for it, for a start-up check on the device."""
 
     crop: str = "golden/crop.png"
@@ -148,7 +144,7 @@ class GoldenFiles(_Strict):
     min_cosine: float
 
 
-class BundleReference(_Strict):
+class BundleReference(StrictSchema):
     """The bundle the artefact was made from: its name and the sha256 of its weights."""
 
     name: str
@@ -156,7 +152,7 @@ class BundleReference(_Strict):
     sha256: str
 
 
-class Manifest(_Strict):
+class Manifest(StrictSchema):
     """A whole artefact. `files` covers every file but the manifest itself and the log.
 
     Attributes:
@@ -214,19 +210,9 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / MANIFEST_FILE
     if not path.is_file():
         raise UsageError(f"{folder} is not an exported artefact: no {MANIFEST_FILE}; make one with facekd export")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise FacekdError(f"{path} is not JSON ({error}); export the bundle again") from error
-    found = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(found, int) and found > SCHEMA_VERSION:
-        raise FacekdError(f"{path} has schema {found}, this facekd reads up to {SCHEMA_VERSION}: update facekd")
-    try:
-        return Manifest.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise FacekdError(f"{path}: field {field!r}: {first['msg']}; export the bundle again") from error
+    return read_versioned(
+        path, Manifest, newest=SCHEMA_VERSION, what="an artefact's manifest", advice="export the bundle again"
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -266,14 +252,3 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of everything in a folder."""
     return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
-
-
-def tool_versions(*packages: str) -> dict[str, str]:
-    """Installed versions of `packages`; those that are absent are left out."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

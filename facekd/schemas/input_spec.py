@@ -1,9 +1,11 @@
 """What a model expects at its input: size, colour order, mean and standard deviation."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
 
 
 class InputSpec(BaseModel):
@@ -23,8 +25,10 @@ class InputSpec(BaseModel):
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = Field(default=(127.5, 127.5, 127.5))
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalise(self, images: "torch.Tensor") -> "torch.Tensor":
         """uint8 RGB images [b, 3, h, w] -> float32 [b, 3, h, w] as the model expects them."""
+        import torch  # here alone, so that reading a card needs no torch
+
         if self.colour == "BGR":
             images = images.flip(1)
         mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)

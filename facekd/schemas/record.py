@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.validation import StrictSchema, explain
 
 SCHEMA_VERSION = 2
 
@@ -29,11 +30,7 @@ FLAGS: dict[str, str] = {
 """Why a record should be read with care; what each flag means."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ModelFacts(_Strict):
+class ModelFacts(StrictSchema):
     """What was measured.
 
     Attributes:
@@ -56,7 +53,7 @@ class ModelFacts(_Strict):
     bundle_sha256: str | None = None
 
 
-class Setup(_Strict):
+class Setup(StrictSchema):
     """How it was run. `cores` are the cores it was pinned to, if it was."""
 
     runtime: str
@@ -67,7 +64,7 @@ class Setup(_Strict):
     cores: list[int] | None = None
 
 
-class Device(_Strict):
+class Device(StrictSchema):
     """Where it was run. `id` is the same for records of the same device: ratios across devices are not offered."""
 
     id: str
@@ -80,7 +77,7 @@ class Device(_Strict):
     details: dict[str, str] = Field(default_factory=dict)
 
 
-class State(_Strict):
+class State(StrictSchema):
     """The machine's state at one moment; None or empty where the system does not show it.
 
     Attributes:
@@ -96,7 +93,7 @@ class State(_Strict):
     governor: str | None = None
 
 
-class Latency(_Strict):
+class Latency(StrictSchema):
     """Milliseconds of one inference (of the whole batch), the clock's own overhead subtracted.
 
     None stands for what a tool that reports a summary and no single latencies (LiteRT's benchmark_model) does not tell.
@@ -147,14 +144,14 @@ class Latency(_Strict):
         return quantiles
 
 
-class Start(_Strict):
+class Start(StrictSchema):
     """What it costs to begin: `load_ms` opens and compiles the model, `first_ms` is the first inference after it."""
 
     load_ms: float
     first_ms: float
 
 
-class Memory(_Strict):
+class Memory(StrictSchema):
     """Resident memory of the measuring process, which holds the runtime and this one model. None where not shown.
 
     On a phone it is the process of the demo app (all of the app, so `model_mib` is not told) or of benchmark_model.
@@ -172,7 +169,7 @@ class Memory(_Strict):
     model_mib: float | None
 
 
-class Rate(_Strict):
+class Rate(StrictSchema):
     """Arithmetic done a second at the median latency, beside this machine's own measured matrix product.
 
     Attributes:
@@ -190,7 +187,7 @@ class Rate(_Strict):
     cpu_times_limit: float | None = None
 
 
-class OperatorTime(_Strict):
+class OperatorTime(StrictSchema):
     """One kind of operator in one inference: calls, milliseconds (None where nothing tells), and who ran it."""
 
     operator: str
@@ -199,7 +196,7 @@ class OperatorTime(_Strict):
     ms: float | None
 
 
-class Operators(_Strict):
+class Operators(StrictSchema):
     """Where an inference's time goes and who runs what.
 
     Attributes:
@@ -217,7 +214,7 @@ class Operators(_Strict):
     fallback: dict[str, int] = Field(default_factory=dict)
 
 
-class Accuracy(_Strict):
+class Accuracy(StrictSchema):
     """10-fold verification through the same runtime; fractions."""
 
     dataset: str
@@ -227,7 +224,7 @@ class Accuracy(_Strict):
     std: float
 
 
-class Record(_Strict):
+class Record(StrictSchema):
     """One measurement.
 
     Attributes:
@@ -341,6 +338,4 @@ def _read(path: Path) -> Iterator[Record]:
             except KeyError:
                 raise FacekdError(f"{path}, line {number} has the unknown schema {version}") from None
             except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(str(part) for part in first["loc"])
-                raise FacekdError(f"{path}, line {number}: field {field!r}: {first['msg']}") from None
+                raise FacekdError(f"{path}, line {number}: {explain(error, Record)}") from None

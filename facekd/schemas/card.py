@@ -1,19 +1,15 @@
 """The card of a bundle: every fact about a model that its weights do not say, as a versioned, checked schema."""
 
-import json
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
+from pydantic import Field
 
-import facekd
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import UsageError
 from facekd.common.trust import NamesCode
-from facekd.input_spec import InputSpec
-from facekd.models.counting import count_macs, count_parameters
+from facekd.common.validation import StrictSchema
+from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.reading import read_versioned
 
 SCHEMA_VERSION = 1
 CARD_FILE = "card.json"
@@ -21,18 +17,14 @@ WEIGHTS_FILE = "model.safetensors"
 HEAD_FILE = "head.safetensors"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Architecture(_Strict):
+class Architecture(StrictSchema):
     """How `create_model` builds the module: its name and arguments."""
 
     name: Annotated[str, NamesCode()]
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class Metric(_Strict):
+class Metric(StrictSchema):
     """One measured number.
 
     Attributes:
@@ -54,7 +46,7 @@ class Metric(_Strict):
     fingerprint: str | None = None
 
 
-class Threshold(_Strict):
+class Threshold(StrictSchema):
     """Cosine above which two faces count as one person, chosen for a false accept rate measured on a data set."""
 
     far: float
@@ -62,7 +54,7 @@ class Threshold(_Strict):
     dataset: str
 
 
-class HeadCard(_Strict):
+class HeadCard(StrictSchema):
     """The margin head whose centres lie in head.safetensors.
 
     Attributes:
@@ -77,7 +69,7 @@ class HeadCard(_Strict):
     sha256: str = ""
 
 
-class Card(_Strict):
+class Card(StrictSchema):
     """A bundle's card.
 
     Attributes:
@@ -111,38 +103,6 @@ class Card(_Strict):
     sha256: str = ""
 
 
-def describe(
-    model: nn.Module,
-    *,
-    kind: Literal["student", "teacher"],
-    name: str,
-    architecture: str,
-    arguments: dict[str, Any] | None = None,
-    input_spec: InputSpec | None = None,
-    **facts: Any,
-) -> Card:
-    """A card for `model`, with counts, date and versions filled in.
-
-    Args:
-        architecture: the name `create_model` built the model with, and its `arguments`.
-        facts: further fields of `Card`: training, teacher, metrics, thresholds, head, notes.
-    """
-    spec = input_spec or InputSpec()
-    return Card(
-        kind=kind,
-        name=name,
-        architecture=Architecture(name=architecture, arguments=arguments or {}),
-        input=spec,
-        embedding_width=int(model.embedding_width),  # type: ignore[arg-type]
-        parameters=count_parameters(model),
-        macs=count_macs(model, (3, *spec.size)),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        facekd_version=facekd.__version__,
-        versions=package_versions(),
-        **facts,
-    )
-
-
 def read_card(path: str | Path) -> Card:
     """Reads and checks the card of the bundle folder `path`, without its weights.
 
@@ -161,31 +121,6 @@ def read_card(path: str | Path) -> Card:
         raise UsageError(
             f"{folder} is not a bundle but {what}; a bundle is a folder with {WEIGHTS_FILE} and {CARD_FILE}"
         )
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no text, no JSON, a number of a million digits, a thousand brackets
-        raise FacekdError(f"{file} is not valid JSON ({error}); restore the bundle from its source") from error
-    schema = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA_VERSION:
-        raise FacekdError(
-            f"{file} has schema version {schema}, this facekd {facekd.__version__} reads up to {SCHEMA_VERSION}; "
-            "upgrade facekd"
-        )
-    try:
-        return Card.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the whole"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise FacekdError(f"{file} is not a bundle's card: {field}: {first['msg']}{more}") from error
-
-
-def package_versions(names: tuple[str, ...] = ("torch", "timm", "numpy", "safetensors")) -> dict[str, str]:
-    """Installed versions of the packages that decide what a model computes."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return read_versioned(
+        file, Card, newest=SCHEMA_VERSION, what="a bundle's card", advice="restore the bundle from its source"
+    )

@@ -1,0 +1,19 @@
+"""Versions of installed packages, for what facekd writes about how something was made."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def package_version(package: str) -> str:
+    """The installed version of a distribution, "unknown" where there is none of that name."""
+    return package_versions(package).get(package, "unknown")
+
+
+def package_versions(*packages: str) -> dict[str, str]:
+    """Installed versions by distribution; those that are absent are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
