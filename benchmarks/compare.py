@@ -60,7 +60,7 @@ class Ratio(BaseModel):
         return self.low > 1 or self.high < 1
 
 
-class Comparison(BaseModel):
+class PairedComparison(BaseModel):
     """What was found.
 
     Attributes:
@@ -96,7 +96,7 @@ class Comparison(BaseModel):
     verdict: str
 
 
-def read_comparisons(path: Path) -> list[Comparison]:
+def read_comparisons(path: Path) -> list[PairedComparison]:
     """All comparisons of a file that `compare --out` wrote.
 
     Raises:
@@ -108,7 +108,7 @@ def read_comparisons(path: Path) -> list[Comparison]:
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            found.append(Comparison.model_validate_json(line))
+            found.append(PairedComparison.model_validate_json(line))
         except ValidationError as error:
             raise FacekdError(
                 f"{path}, line {number} is not a comparison ({error.errors()[0]['msg']}): remove the line"
@@ -116,7 +116,7 @@ def read_comparisons(path: Path) -> list[Comparison]:
     return found
 
 
-def in_words(found: Comparison) -> str:
+def in_words(found: PairedComparison) -> str:
     """The verdict and what it was drawn from, for reports."""
     by = "" if found.reached else f"; the interval is wider than the {100 * found.interval_wanted:g} % asked for"
     return (
@@ -134,7 +134,7 @@ def compare(
     cores: list[int] | None = None,
     plan: ComparePlan | None = None,
     progress: Callable[[int, float], None] = lambda rounds, width: None,
-) -> Comparison:
+) -> PairedComparison:
     """Measures `a` and `b` in turn, each in a process of its own that sleeps while the other runs.
 
     Raises:
@@ -160,7 +160,7 @@ def compare(
     share = cpu_share(rounds)
     a_ms, b_ms = (float(np.median(series)) for series in rounds.wall)
     a_cpu, b_cpu = (float(np.median(series)) for series in rounds.cpu)
-    return Comparison(
+    return PairedComparison(
         a=a.facts,
         b=b.facts,
         a_runtime=a.runtime,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.export.folder import check_destination
+from facekd.export.artefact_folder import check_destination
 from facekd.export.pipeline import Gate, Reference, export_artefact
 from facekd.export.targets.base import ExportOptions, get_target, list_targets
 from facekd.schemas.manifest import MANIFEST_FILE, Layout, Manifest, read_manifest, verify_files
@@ -15,7 +15,7 @@ PRECISIONS = ("fp32", "fp16", "w8", "palette", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class ExportCell:
     """One artefact of a matrix: what was wanted, and what came of it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Cell:
     offered: bool = True
 
 
-def plan(targets: Sequence[str], precisions: Sequence[str], out: Path) -> list[Cell]:
+def plan(targets: Sequence[str], precisions: Sequence[str], out: Path) -> list[ExportCell]:
     """The cells of `targets` x `precisions`; "all" stands for every one. A single cell is written to `out` itself.
 
     Raises:
@@ -47,7 +47,7 @@ def plan(targets: Sequence[str], precisions: Sequence[str], out: Path) -> list[C
     pairs = [(maker, precision) for maker in makers for precision in wanted]
     single = len(pairs) == 1
     return [
-        Cell(
+        ExportCell(
             target=maker.name,
             precision=precision,
             folder=out if single else out / f"{maker.name}-{precision}",
@@ -59,7 +59,7 @@ def plan(targets: Sequence[str], precisions: Sequence[str], out: Path) -> list[C
 
 
 def options_for(
-    cell: Cell, options: ExportOptions, *, batch: str | None, layout: str | None, preprocess: str | None
+    cell: ExportCell, options: ExportOptions, *, batch: str | None, layout: str | None, preprocess: str | None
 ) -> ExportOptions:
     """`options` with the cell's precision; what the user left open has the target's own default.
 
@@ -80,15 +80,15 @@ def options_for(
 
 def run_matrix(
     reference: Reference,
-    cells: Sequence[Cell],
-    options: Callable[[Cell], ExportOptions],
+    cells: Sequence[ExportCell],
+    options: Callable[[ExportCell], ExportOptions],
     *,
     gate: Gate,
     overwrite: bool = False,
     resume: bool = False,
     say: Callable[[str], None] = lambda _: None,
     advance: Callable[[], None] = lambda: None,
-) -> list[Cell]:
+) -> list[ExportCell]:
     """Exports every cell that its target offers; the returned cells carry a manifest or the problem.
 
     Options and destinations of all cells are checked before the first is converted, so that a typo costs no minutes.
@@ -104,7 +104,7 @@ def run_matrix(
         FacekdError: an artefact that `resume` would take was changed since.
     """
     single = len(cells) == 1
-    prepared: list[tuple[Cell, ExportOptions | None]] = []
+    prepared: list[tuple[ExportCell, ExportOptions | None]] = []
     for cell in cells:
         if not cell.offered:
             if single:
@@ -144,14 +144,14 @@ def run_matrix(
     return done
 
 
-def finished_cells(folders: Sequence[Path]) -> dict[str, list[Cell]]:
+def finished_cells(folders: Sequence[Path]) -> dict[str, list[ExportCell]]:
     """Cells of artefacts that were exported before, by the name of their bundle, ordered as an export would make them.
 
     Raises:
         UsageError: a folder is no artefact, or two bundles have the same name.
         FacekdError: an artefact was changed since it was exported.
     """
-    found: dict[str, list[Cell]] = {}
+    found: dict[str, list[ExportCell]] = {}
     hashes: dict[str, str] = {}
     for folder in folders:
         manifest = read_manifest(folder)
@@ -161,7 +161,7 @@ def finished_cells(folders: Sequence[Path]) -> dict[str, list[Cell]]:
                 f"{folder} is of another bundle {manifest.name!r} (sha256 {manifest.bundle.sha256[:12]}... beside "
                 f"{hashes[manifest.name][:12]}...): tabulate them apart"
             )
-        cell = Cell(target=manifest.target, precision=manifest.precision, folder=folder, manifest=manifest)
+        cell = ExportCell(target=manifest.target, precision=manifest.precision, folder=folder, manifest=manifest)
         found.setdefault(manifest.name, []).append(cell)
     order = list_targets()
     for cells in found.values():
@@ -169,12 +169,12 @@ def finished_cells(folders: Sequence[Path]) -> dict[str, list[Cell]]:
     return found
 
 
-def failed(cells: Sequence[Cell]) -> list[Cell]:
+def failed(cells: Sequence[ExportCell]) -> list[ExportCell]:
     """Cells that were to be made and were not."""
     return [cell for cell in cells if cell.offered and cell.manifest is None]
 
 
-def _finished(cell: Cell, options: ExportOptions, reference: Reference) -> Manifest:
+def _finished(cell: ExportCell, options: ExportOptions, reference: Reference) -> Manifest:
     """The manifest of the artefact that an earlier run left in the cell's folder.
 
     Raises:

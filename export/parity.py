@@ -27,7 +27,7 @@ class GateError(FacekdError):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ParityFigures:
     """Figures over n faces; see facekd.schemas.manifest.Parity."""
 
     max_abs_difference: float
@@ -37,7 +37,7 @@ class Comparison:
     cosine_mean: float
 
 
-def compare(reference: np.ndarray, embeddings: np.ndarray) -> Comparison:
+def compare(reference: np.ndarray, embeddings: np.ndarray) -> ParityFigures:
     """Compares raw embeddings [n, e].
 
     Raises:
@@ -49,7 +49,7 @@ def compare(reference: np.ndarray, embeddings: np.ndarray) -> Comparison:
         raise GateError(f"{int((~np.isfinite(embeddings)).any(axis=1).sum())} embeddings hold NaN or infinity")
     a, b = _unit(reference), _unit(embeddings)
     cosines = np.sum(a * b, axis=1)
-    return Comparison(
+    return ParityFigures(
         max_abs_difference=float(np.abs(reference.astype(np.float64) - embeddings).max()),
         scale=float(np.sqrt(np.mean(np.square(reference.astype(np.float64))))),
         max_abs_difference_unit=float(np.abs(a - b).max()),
@@ -69,7 +69,7 @@ def bounds_for(precision: str, *, scale: float, width: int, min_cosine: float | 
     return bounds
 
 
-def violation(figures: Comparison, bounds: dict[str, float]) -> str | None:
+def violation(figures: ParityFigures, bounds: dict[str, float]) -> str | None:
     """The first bound that is broken, in words with figure and bound; None if all hold."""
     for name, bound in bounds.items():
         value = getattr(figures, name)

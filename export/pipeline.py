@@ -19,15 +19,15 @@ from facekd.common.errors import FacekdError
 from facekd.common.versions import package_versions
 from facekd.evaluation.verification import VerificationResult
 from facekd.export import golden
+from facekd.export.artefact_folder import check_destination, staged
 from facekd.export.faces import Faces, synthetic_faces
-from facekd.export.folder import check_destination, staged
 from facekd.export.logs import captured
 from facekd.export.measure import RunnerEmbedder, compare_accuracy, evaluate_bundle, measure_latency
 from facekd.export.network import Network, run_images
 from facekd.export.parity import (
     PROVED_BATCHES,
-    Comparison,
     GateError,
+    ParityFigures,
     bounds_for,
     compare,
     first_divergence,
@@ -260,7 +260,7 @@ def prove(
     """
     spec = conversion.input
     batches = [spec.batch] if spec.batch else list(PROVED_BATCHES)
-    worst: Comparison | None = None
+    worst: ParityFigures | None = None
     bounds: dict[str, float] = {}
     for batch in batches:
         # A small batch need not see every face again: the first batch does, the others prove the shape.

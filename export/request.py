@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from facekd.common.errors import UsageError
 from facekd.export.check import CheckReport, check_artefact
 from facekd.export.faces import Faces, faces_from_pairs, faces_from_source, read_crop, synthetic_faces
-from facekd.export.matrix import Cell, options_for, plan, run_matrix
+from facekd.export.matrix import ExportCell, options_for, plan, run_matrix
 from facekd.export.pipeline import Gate, Reference
 from facekd.export.rewrite import PRELU_FORMS
 from facekd.export.targets.base import CalibrationMethod, ExportOptions
@@ -77,7 +77,7 @@ class ExportRequest:
             raise UsageError("--target and --precision: name at least one")
 
 
-def run_request(request: ExportRequest) -> tuple[str, list[Cell]]:
+def run_request(request: ExportRequest) -> tuple[str, list[ExportCell]]:
     """Carries out a request; the model's name and the cells. Progress is shown on stderr.
 
     Raises:
@@ -89,7 +89,7 @@ def run_request(request: ExportRequest) -> tuple[str, list[Cell]]:
     reference, calibration = _open(request, needs_calibration=any(c.offered and c.precision == "int8" for c in cells))
     kept = request.keep_float
 
-    def options(cell: Cell) -> ExportOptions:
+    def options(cell: ExportCell) -> ExportOptions:
         compressed = cell.precision in ("w8", "palette")
         base = ExportOptions(
             precision="fp32",

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from facekd.benchmarks.compare import Comparison
+from facekd.benchmarks.compare import PairedComparison
+from facekd.benchmarks.report.latency_plots import write_plots
 from facekd.benchmarks.report.markdown import write_markdown
 from facekd.benchmarks.report.page import write_page
-from facekd.benchmarks.report.plots import write_plots
 from facekd.common.writing import LISTING_FILE, atomic_folder, listed_kind
 from facekd.schemas.record import Record
 
@@ -14,7 +14,7 @@ REPORT = listed_kind("a benchmark report")
 
 
 def build_report(
-    records: Sequence[Record], out: Path, *, comparisons: Sequence[Comparison] = (), overwrite: bool = False
+    records: Sequence[Record], out: Path, *, comparisons: Sequence[PairedComparison] = (), overwrite: bool = False
 ) -> list[Path]:
     """Writes the report of `records` into the new folder `out`; returns its files.
 

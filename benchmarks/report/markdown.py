@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from facekd.benchmarks.compare import Comparison, in_words
+from facekd.benchmarks.compare import PairedComparison, in_words
+from facekd.benchmarks.record_table import COLUMNS, limits_of, markdown_table
 from facekd.benchmarks.report.select import label_of, latest
-from facekd.benchmarks.table import COLUMNS, limits_of, markdown_table
 from facekd.schemas.record import FLAGS, Record
 
 # Reading further than this in Markdown is nobody's wish; the page holds all of them.
@@ -33,7 +33,7 @@ RESULTS = (
 )
 
 
-def results_section(records: Sequence[Record], comparisons: Sequence[Comparison], *, command: str) -> str:
+def results_section(records: Sequence[Record], comparisons: Sequence[PairedComparison], *, command: str) -> str:
     """A table a device, of the latest record of each configuration, and what was compared in turn: for documents.
 
     Args:
@@ -51,7 +51,7 @@ def results_section(records: Sequence[Record], comparisons: Sequence[Comparison]
 
 
 def write_markdown(
-    records: Sequence[Record], plots: dict[str, Path], path: Path, *, comparisons: Sequence[Comparison] = ()
+    records: Sequence[Record], plots: dict[str, Path], path: Path, *, comparisons: Sequence[PairedComparison] = ()
 ) -> None:
     """Writes the latest record of each configuration, by device, then comparisons, plots and operators."""
     newest = latest(records)
@@ -94,5 +94,5 @@ def _flags(records: Sequence[Record]) -> list[str]:
     return ["Flags:", "", *(f"- {flag}: {FLAGS[flag]}" for flag in flags), ""] if flags else []
 
 
-def _compared(comparisons: Sequence[Comparison]) -> list[str]:
+def _compared(comparisons: Sequence[PairedComparison]) -> list[str]:
     return ["Compared in turn:", "", *(f"- {in_words(found)}" for found in comparisons), ""] if comparisons else []

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from facekd.benchmarks.compare import Comparison, in_words
-from facekd.benchmarks.report.plots import colour_of
+from facekd.benchmarks.compare import PairedComparison, in_words
+from facekd.benchmarks.report.latency_plots import colour_of
 from facekd.benchmarks.report.select import history, label_of, latest
 from facekd.schemas.record import FLAGS, Record
 
@@ -17,7 +17,7 @@ DETAILED = 400
 QUANTILES = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 100)
 
 
-def write_page(records: Sequence[Record], path: Path, *, comparisons: Sequence[Comparison] = ()) -> None:
+def write_page(records: Sequence[Record], path: Path, *, comparisons: Sequence[PairedComparison] = ()) -> None:
     """Writes the page."""
     data = page_data(records) | {"compared": [in_words(found) for found in comparisons]}
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)

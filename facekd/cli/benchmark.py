@@ -202,7 +202,7 @@ def report(
     from facekd.benchmarks.compare import read_comparisons
     from facekd.benchmarks.report import build_report
     from facekd.benchmarks.report.markdown import results_section
-    from facekd.export.table import replace_section
+    from facekd.export.artefact_table import replace_section
     from facekd.schemas.record import read_records
 
     found = [record for path in records for record in read_records(path)]
@@ -295,8 +295,8 @@ def schema() -> None:
 def _print(records: list[Any]) -> None:
     from rich.console import Console
 
+    from facekd.benchmarks.record_table import TERMINAL, fit_terminal, rows_of
     from facekd.benchmarks.report.select import label_of
-    from facekd.benchmarks.table import TERMINAL, fit_terminal, rows_of
     from facekd.schemas.record import FLAGS
 
     for device in {record.device.id: record.device for record in records}.values():
@@ -316,7 +316,7 @@ def _print(records: list[Any]) -> None:
 def _limits(records: list[Any]) -> str | None:
     if records[0].device.kind != "host":
         return None  # the phone's own clock; no limit is measured there
-    from facekd.benchmarks.table import limits_of
+    from facekd.benchmarks.record_table import limits_of
 
     overhead_ns = 1e6 * max(record.latency.clock_overhead_ms for record in records)
     peaks = limits_of(records)

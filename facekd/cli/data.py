@@ -96,8 +96,8 @@ def inspect(
     json_output: JsonFlag = False,
 ) -> None:
     """Counts images and identities, and names every broken image."""
-    from facekd.data.inspection import inspect_source, write_sheet
     from facekd.data.source import open_source
+    from facekd.data.source_summary import inspect_source, write_sheet
 
     opened = open_source(source, size=None)
     summary = inspect_source(opened, decode=not quick, track=track)

@@ -100,9 +100,9 @@ def convert(
     json_output: JsonFlag = False,
 ) -> None:
     """Export a bundle, verified in the target's own runtime; a failed check leaves nothing and exits 1."""
+    from facekd.export.artefact_table import caption, print_cells, reasons, summary, write_results
     from facekd.export.matrix import failed
     from facekd.export.request import ExportRequest, run_request
-    from facekd.export.table import caption, print_cells, reasons, summary, write_results
 
     request = ExportRequest(
         bundle=bundle,
@@ -150,7 +150,7 @@ def convert(
 
 def inspect(artefact: Annotated[Path, typer.Argument(help="Artefact folder.")], json_output: JsonFlag = False) -> None:
     """Show what an exported artefact is: its input and output, how it was verified, its files."""
-    from facekd.export.inspection import describe
+    from facekd.export.manifest_description import describe
     from facekd.schemas.manifest import read_manifest
 
     manifest = read_manifest(artefact)
@@ -201,8 +201,8 @@ def table(
     json_output: JsonFlag = False,
 ) -> None:
     """One table of artefacts that were exported at different times; their hashes are compared first."""
+    from facekd.export.artefact_table import caption, print_cells, summary, write_results
     from facekd.export.matrix import finished_cells
-    from facekd.export.table import caption, print_cells, summary, write_results
 
     sections = finished_cells(artefacts)
     for name, cells in sections.items():

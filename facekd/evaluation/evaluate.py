@@ -118,7 +118,7 @@ def evaluate_model(
         save(model, [report.result for report in reports])
         evaluation.files["thresholds"] = str(model / "card.json")
     if out is not None:
-        from facekd.evaluation.plots import save_plots
+        from facekd.evaluation.roc_plots import save_plots
 
         out.mkdir(parents=True, exist_ok=True)
         save_plots(out / "evaluation.png", [report.result for report in reports], title=model.name)

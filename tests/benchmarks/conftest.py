@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facekd.benchmarks.compare import Comparison, Ratio
+from facekd.benchmarks.compare import PairedComparison, Ratio
 from facekd.benchmarks.subject import Subject
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import Manifest
@@ -121,9 +121,9 @@ def make_record() -> Callable[..., Record]:
 
 
 @pytest.fixture
-def comparison(make_record: Callable[..., Record]) -> Comparison:
+def comparison(make_record: Callable[..., Record]) -> PairedComparison:
     """Of a model of 2 ms and one of 8.4."""
-    return Comparison(
+    return PairedComparison(
         a=make_record().model,
         b=make_record(model={"name": "other", "sha256": "01"}).model,
         a_runtime="onnxruntime",

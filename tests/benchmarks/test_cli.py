@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from facekd.benchmarks.compare import Comparison
+from facekd.benchmarks.compare import PairedComparison
 from facekd.cli.benchmark import parse_duration, register
 from facekd.common.errors import UsageError
 from facekd.schemas.record import Record, append_record, read_records
@@ -81,7 +81,9 @@ def test_peers_and_ours_are_measured_in_one_run(tmp_path: Path, onnx_face_model:
     assert len({record.run for record in records}) == 1 and len({record.model.sha256 for record in records}) == 2
 
 
-def test_report_reads_several_files(tmp_path: Path, make_record: Callable[..., Record], comparison: Comparison) -> None:
+def test_report_reads_several_files(
+    tmp_path: Path, make_record: Callable[..., Record], comparison: PairedComparison
+) -> None:
     for name in ("a", "b"):
         append_record(tmp_path / f"{name}.jsonl", make_record(id=name, model={"name": name}))
     result = invoke("report", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--out", tmp_path / "report")

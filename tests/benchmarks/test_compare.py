@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facekd.benchmarks.compare import ComparePlan, Comparison, Ratio, interleave, read_comparisons, verdict
+from facekd.benchmarks.compare import ComparePlan, PairedComparison, Ratio, interleave, read_comparisons, verdict
 from facekd.benchmarks.statistics import ratio_interval
 from facekd.common.errors import FacekdError, UsageError
 from facekd.schemas.record import append_record
@@ -83,7 +83,7 @@ def test_a_starved_comparison_does_not_claim_by_wall_time() -> None:
     assert verdict("A", "B", faster, faster, share=0.1, threads=2).startswith("no claim")
 
 
-def test_comparisons_come_back_as_they_went(tmp_path: Path, comparison: Comparison) -> None:
+def test_comparisons_come_back_as_they_went(tmp_path: Path, comparison: PairedComparison) -> None:
     path = tmp_path / "compared.jsonl"
     append_record(path, comparison)
     line = comparison.model_dump(mode="json")

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facekd.benchmarks.compare import Comparison
+from facekd.benchmarks.compare import PairedComparison
 from facekd.benchmarks.report import build_report
+from facekd.benchmarks.report.latency_plots import LABEL_PT, label_offsets
 from facekd.benchmarks.report.markdown import results_section
 from facekd.benchmarks.report.page import write_page
-from facekd.benchmarks.report.plots import LABEL_PT, label_offsets
 from facekd.benchmarks.report.select import history, latest, on_one_set, pareto_front
 from facekd.common.errors import UsageError
 from facekd.common.writing import WriteError
@@ -69,7 +69,7 @@ def test_figures_cover_no_point_and_no_other_figure() -> None:
     assert label_offsets(np.array([[0.0, 0.0], [50, 0]]), [0, 1]) == [LABEL_PT, LABEL_PT]
 
 
-def test_the_table_for_documents(make_record: Make, comparison: Comparison) -> None:
+def test_the_table_for_documents(make_record: Make, comparison: PairedComparison) -> None:
     """A row a configuration, units in the headings, fewest threads first; the figures of a record stand in its row."""
     records = [
         make_record(id=f"{name}{threads}", model={"name": name}, setup={"threads": threads}, latency={"p50_ms": p50})
@@ -137,7 +137,7 @@ def test_ten_thousand_records_stay_a_few_megabytes(tmp_path: Path, make_record: 
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the page's script is not run")
-def test_the_page_in_a_browser(tmp_path: Path, make_record: Make, comparison: Comparison) -> None:
+def test_the_page_in_a_browser(tmp_path: Path, make_record: Make, comparison: PairedComparison) -> None:
     """It loads, sorts by a number and backwards (as the link says), and draws every point and series."""
     times = [12.0, 3.0, 110.0, 7.5]
     records = [

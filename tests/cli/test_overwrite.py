@@ -128,7 +128,7 @@ def test_a_file_beside_a_card_or_a_manifest_is_not_lost(bundle: Path, tmp_path: 
     import shutil
 
     from facekd.common.errors import UsageError
-    from facekd.export.folder import check_destination
+    from facekd.export.artefact_folder import check_destination
     from facekd.models.bundle import new_folder
 
     out = tmp_path / "out"

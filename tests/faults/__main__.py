@@ -131,7 +131,7 @@ def _import_everything() -> None:
     import facekd.benchmarks.subject
     import facekd.cli
     import facekd.evaluation.evaluate
-    import facekd.evaluation.plots
+    import facekd.evaluation.roc_plots
     import facekd.export.pipeline
     import facekd.export.targets.onnx
     import facekd.training.run  # noqa: F401

@@ -208,8 +208,8 @@ def _records(folder: Path) -> Path:
 
 
 def _read_records(folder: Path) -> None:
+    from facekd.benchmarks.record_table import COLUMNS, markdown_table
     from facekd.benchmarks.report.page import page_data
-    from facekd.benchmarks.table import COLUMNS, markdown_table
     from facekd.schemas.record import read_records
 
     found = read_records(folder / "r.jsonl")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from facekd.common.errors import FacekdError
-from facekd.export.folder import LOG_NOTE
-from facekd.export.matrix import Cell
+from facekd.export.artefact_folder import LOG_NOTE
+from facekd.export.matrix import ExportCell
 from facekd.schemas.manifest import Manifest
 
 COLUMNS = (
@@ -48,7 +48,7 @@ def row(manifest: Manifest) -> list[str]:
     ]
 
 
-def rows(cells: Sequence[Cell]) -> list[list[str]]:
+def rows(cells: Sequence[ExportCell]) -> list[list[str]]:
     """Every cell's row; one without an artefact says so, its reason is printed below the table."""
     result = []
     for cell in cells:
@@ -60,7 +60,7 @@ def rows(cells: Sequence[Cell]) -> list[list[str]]:
     return result
 
 
-def reasons(cells: Sequence[Cell]) -> list[str]:
+def reasons(cells: Sequence[ExportCell]) -> list[str]:
     """Why a cell has no artefact, a line each."""
     return [f"{cell.target} {cell.precision}: {cell.problem}" for cell in cells if cell.manifest is None]
 
@@ -79,7 +79,7 @@ def caption(manifests: Sequence[Manifest]) -> str:
     return text
 
 
-def print_cells(title: str, cells: Sequence[Cell]) -> None:
+def print_cells(title: str, cells: Sequence[ExportCell]) -> None:
     """Prints the table on stdout, as wide as it needs to be: fourteen columns cut to eighty characters say nothing."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -95,7 +95,7 @@ def print_cells(title: str, cells: Sequence[Cell]) -> None:
     Console(width=max(console.width, needed)).print(table)
 
 
-def write_results(path: Path, name: str, cells: Sequence[Cell], *, command: str) -> None:
+def write_results(path: Path, name: str, cells: Sequence[ExportCell], *, command: str) -> None:
     """Puts the table into a Markdown file, between markers of the bundle's name; the rest of the file stays as it is.
 
     Args:
@@ -130,7 +130,7 @@ def replace_section(path: Path, marker: str, markdown: str) -> None:
     temporary.replace(path)
 
 
-def _markdown(name: str, cells: Sequence[Cell], command: str) -> str:
+def _markdown(name: str, cells: Sequence[ExportCell], command: str) -> str:
     manifests = [cell.manifest for cell in cells if cell.manifest is not None]
     lines = [f"## Export of {name}", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * 2 + "---:|" * (len(COLUMNS) - 2)]
@@ -156,7 +156,7 @@ def _circumstances(manifests: Sequence[Manifest]) -> str:
     return "; ".join(parts) + "."
 
 
-def summary(cell: Cell) -> dict[str, Any]:
+def summary(cell: ExportCell) -> dict[str, Any]:
     """A cell for JSON."""
     return {
         "target": cell.target,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.export.folder import check_destination, staged
+from facekd.export.artefact_folder import check_destination, staged
 from facekd.schemas.manifest import LOG_FILE
 
 
@@ -52,7 +52,7 @@ def test_the_log_of_a_failure_is_kept_elsewhere_and_named(tmp_path: Path) -> Non
 
 def test_sigterm_halfway_leaves_nothing(tmp_path: Path) -> None:
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom facekd.export.folder import staged\n"
+        "import sys, time\nfrom pathlib import Path\nfrom facekd.export.artefact_folder import staged\n"
         "with staged(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'model.onnx').touch()\n    print('converting', flush=True)\n    time.sleep(60)\n"
     )
