@@ -1,5 +1,6 @@
 """Face detection with YuNet (Wu et al. 2023) through OpenCV: boxes and the five landmarks that alignment needs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,17 @@ import cv2
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+
+SMALLEST_SEARCH_PIXELS = 320
+"""Pictures whose longer side is at most this are searched once, at their own size."""
+MOST_FACE_PIXELS = 300
+"""The largest face that YuNet finds where it is (its documentation: 10 to 300 pixels)."""
+BEST_FACE_PIXELS = 160
+"""Size of face whose landmarks YuNet places best (facekd's choice).
+
+Measured on 40 photographs of LFW, cut to the face and enlarged to 1,600 pixels: where the face has 70 to 420 pixels in
+the search, the cosine to the same photograph at its own size is 0.96 to 0.97 in the median; of 560 0.95, of 890 0.83.
+"""
 
 _OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32))
 
@@ -28,7 +40,12 @@ class Face:
 
 
 class YuNet:
-    """The detector of OpenCV's zoo (face_detection_yunet, .onnx). Not for several threads at once."""
+    """The detector of OpenCV's zoo (face_detection_yunet, .onnx), searched with at several sizes of the photograph.
+
+    YuNet places landmarks well on faces of some size only: on one that fills a large photograph they are off by half
+    the distance between the eyes. So a photograph is searched at its own size and at every half of it down to
+    SMALLEST_SEARCH_PIXELS, and of what is found several times the best placed stays. Not for several threads at once.
+    """
 
     def __init__(
         self,
@@ -36,14 +53,15 @@ class YuNet:
         *,
         score_threshold: float = 0.6,
         nms_threshold: float = 0.3,
-        largest_side: int = 1024,
+        largest_side: int = 3072,
     ) -> None:
         """
         Args:
             path: the .onnx file.
             score_threshold: faces below it are left out.
             nms_threshold: overlap (IoU) above which the weaker of two boxes is left out.
-            largest_side: larger photographs are reduced to it for the search; YuNet finds faces of 10 to 300 pixels.
+            largest_side: larger photographs are reduced to it before the first search. Faces of 10 pixels of the
+                reduced photograph are found: of 30 in one of 4,000 by the default.
         """
         if not Path(path).is_file():
             raise UsageError(
@@ -56,6 +74,7 @@ class YuNet:
             raise UsageError(f"largest_side must be at least 32 pixels, got {largest_side}")
         self.path = Path(path)
         self.largest_side = largest_side
+        self.nms_threshold = nms_threshold
         _check_is_yunet(self.path)
         level = cv2.utils.logging.getLogLevel()
         # OpenCV 5 warns that its new engine has no targets, which concerns nobody.
@@ -78,9 +97,15 @@ class YuNet:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UsageError(f"detect needs a uint8 RGB image [h, w, 3], got {image.dtype} {image.shape}")
-        height, width = image.shape[:2]
-        scale = min(1.0, self.largest_side / max(height, width))
+        longest = max(image.shape[:2])
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        sides = search_sides(longest, self.largest_side)
+        levels = [(self._search(bgr, side / longest), side / longest) for side in sides]
+        return sorted(best_placed(levels, self.nms_threshold), key=lambda face: -face.score)
+
+    def _search(self, bgr: np.ndarray, scale: float) -> list[Face]:
+        """Faces of a photograph reduced by `scale`, in pixels of the photograph."""
+        height, width = bgr.shape[:2]
         if scale < 1.0:
             reduced = (max(1, round(width * scale)), max(1, round(height * scale)))
             bgr = cv2.resize(bgr, reduced, interpolation=cv2.INTER_AREA)
@@ -94,7 +119,37 @@ class YuNet:
         for row in np.empty((0, 15)) if rows is None else np.asarray(rows, dtype=np.float64):
             # YuNet names the sides after the person: the first eye is the person's right, the viewer's left. Good so.
             faces.append(Face(row[:4] * np.tile(ratio, 2), row[4:14].reshape(5, 2) * ratio, float(row[14])))
-        return sorted(faces, key=lambda face: -face.score)
+        return faces
+
+
+def search_sides(longest: int, largest: int) -> list[int]:
+    """Longer sides in pixels at which a photograph of `longest` pixels is searched, the largest first."""
+    sides = [min(longest, largest)]
+    while sides[-1] > SMALLEST_SEARCH_PIXELS:
+        sides.append(sides[-1] // 2)
+    return sides
+
+
+def best_placed(levels: Sequence[tuple[Sequence[Face], float]], nms_threshold: float) -> list[Face]:
+    """One face for each that was found at one or more sizes: that whose size there was nearest to BEST_FACE_PIXELS.
+
+    Args:
+        levels: the faces found at each size of the photograph, and the size as a share of the photograph's; the
+            largest first. Faces are in pixels of the photograph.
+        nms_threshold: overlap (IoU) above which two boxes are one face.
+    """
+    found: list[tuple[float, Face]] = []
+    for number, (faces, scale) in enumerate(levels):
+        for face in faces:
+            size = scale * math.sqrt(max(float(face.box[2] * face.box[3]), 1e-6))
+            # Beyond its range a detection is anywhere on the face; the next size finds that face in its range.
+            if size <= MOST_FACE_PIXELS or number == len(levels) - 1:
+                found.append((abs(math.log(size / BEST_FACE_PIXELS)), face))
+    kept: list[Face] = []
+    for _, face in sorted(found, key=lambda entry: entry[0]):
+        if all(_overlap(face.box, other.box) <= nms_threshold for other in kept):
+            kept.append(face)
+    return kept
 
 
 def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
@@ -110,6 +165,14 @@ def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
         return float(across * down - 2.0 * (offset**2).sum())
 
     return max(faces, key=prominence, default=None)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes [left, top, width, height]."""
+    across = max(0.0, float(min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])))
+    down = max(0.0, float(min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])))
+    union = float(a[2] * a[3] + b[2] * b[3]) - across * down
+    return across * down / union if union > 0 else 1.0
 
 
 def _check_is_yunet(path: Path) -> None:

@@ -146,7 +146,7 @@ def test_the_apps_own_code_on_photographs(desktop: list[str], artefact: Path, sh
 def test_a_large_photograph_is_searched_reduced(
     desktop: list[str], artefact: Path, shared: Path, tmp_path: Path
 ) -> None:
-    """Beyond 640 pixels; two pixels of 1000, because the app reduces by a triangle filter and OpenCV by area."""
+    """At 640 and 320 pixels; two pixels of 1000, because the app reduces by a triangle filter and OpenCV by area."""
     (path,) = sorted((shared / "data" / "lfw_raw").glob("*/*.jpg"))[:1]
     large = cv2.resize(cv2.imread(str(path)), (1000, 1000), interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(tmp_path / "large.png"), large)

@@ -168,6 +168,19 @@ def test_the_browser_computes_what_python_computes(
         np.testing.assert_allclose(found[0]["embedding"], embedding / np.linalg.norm(embedding), atol=1e-3)
 
 
+def test_a_face_that_fills_a_large_picture_is_placed_as_python_places_it(
+    page: Any, serve: Callable[[FaceModel], str], edgeface: FaceModel, detector: YuNet, person: list[Path]
+) -> None:
+    """At 1,600 pixels; eight of them, a two-hundredth, since the browser reduces pictures by a filter of its own."""
+    ready(page, serve(edgeface))
+    image = cv2.imread(str(person[0]))[50:200, 50:200]
+    large = cv2.resize(image, (1600, 1600), interpolation=cv2.INTER_CUBIC)
+    expected = max(detector.detect(np.ascontiguousarray(large[:, :, ::-1])), key=lambda face: face.box[2] * face.box[3])
+    assert expected.box[2] > 800
+    found = page.evaluate(LOOK, base64.b64encode(cv2.imencode(".png", large)[1].tobytes()).decode())
+    np.testing.assert_allclose(found[0]["landmarks"], expected.landmarks, atol=8.0)
+
+
 @pytest.fixture(scope="module")
 def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny student, exported."""

@@ -110,7 +110,7 @@ async function watch(own) {
     try {
       const bitmap = await createImageBitmap(video);
       const taken = performance.now() - begun;
-      const seen = await recogniser.look(bitmap, MOST_FACES);
+      const seen = await recogniser.look(bitmap, MOST_FACES, true);
       if (camera !== own) return;
       judge(seen.faces, { camera: taken, ...seen.ms });
       if (enrolling) takeSample(seen.faces);

@@ -24,8 +24,8 @@ export class Recogniser {
   }
 
   /** See worker.js, look. Takes the bitmap over. */
-  look(bitmap, most) {
-    return this.#ask("look", { bitmap, most }, [bitmap]);
+  look(bitmap, most, live = false) {
+    return this.#ask("look", { bitmap, most, live }, [bitmap]);
   }
 
   #ask(kind, content, transferred = []) {

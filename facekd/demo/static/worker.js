@@ -3,9 +3,11 @@
 import * as ort from "./ort/ort.wasm.min.mjs";
 import { align } from "./alignment.js";
 import { cosine, mirrored, pack, unit } from "./embedding.js";
-import { decode, yunetInput } from "./yunet.js";
+import { bestPlaced, decode, searchSides, yunetInput } from "./yunet.js";
 
-const LARGEST_SIDE = 640; // for the search only: YuNet finds faces of 10 to 300 pixels
+// Of the picture that is searched for faces: the camera's must be quick, a chosen one may show a small face.
+const CAMERA_SIDE = 640;
+const PICTURE_SIDE = 3072;
 const LEAST_GOLDEN_COSINE = 0.99;
 
 const answers = { start, look };
@@ -55,13 +57,14 @@ async function selfTest() {
  *
  * @param bitmap ImageBitmap; closed here
  * @param most   how many are embedded
+ * @param live   a picture of the camera
  * @returns {width, height, faces: [{box, landmarks, score, crop, embedding}], ms: {detect, align, embed}}; crop and
  *          embedding (float32, length one, f(x) + f(flip(x))) are null beyond `most`
  */
-async function look({ bitmap, most }) {
+async function look({ bitmap, most, live }) {
   const image = await pixels(bitmap);
   const begun = performance.now();
-  const faces = await detect(bitmap, image);
+  const faces = await detect(bitmap, image, live ? CAMERA_SIDE : PICTURE_SIDE);
   bitmap.close();
   const ms = { detect: performance.now() - begun, align: 0, embed: 0 };
   faces.sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
@@ -78,9 +81,18 @@ async function look({ bitmap, most }) {
   return { width: image.width, height: image.height, faces, ms };
 }
 
-async function detect(bitmap, image) {
-  const ratio = Math.max(1, Math.max(image.width, image.height) / LARGEST_SIDE);
-  const fitted = ratio > 1 ? await pixels(bitmap, 1 / ratio) : image;
+async function detect(bitmap, image, largestSide) {
+  const longest = Math.max(image.width, image.height);
+  const levels = [];
+  for (const side of searchSides(longest, largestSide)) {
+    levels.push({ faces: await search(bitmap, image, side / longest), scale: side / longest });
+  }
+  return bestPlaced(levels);
+}
+
+/** Faces of the picture reduced by `scale`, in pixels of the picture. */
+async function search(bitmap, image, scale) {
+  const fitted = scale < 1 ? await pixels(bitmap, scale) : image;
   const { data, width, height } = yunetInput(fitted);
   const outputs = await run(detector, new ort.Tensor("float32", data, [1, 3, height, width]));
   const scaled = (value, axis) => (value * (axis % 2 ? image.height : image.width)) / (axis % 2 ? fitted.height : fitted.width);

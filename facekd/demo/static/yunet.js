@@ -5,6 +5,40 @@
 
 const STRIDES = [8, 16, 32];
 
+// As facekd/data/detection.py, which says why.
+const SMALLEST_SEARCH_PIXELS = 320;
+const MOST_FACE_PIXELS = 300;
+const BEST_FACE_PIXELS = 160;
+
+/** Longer sides in pixels at which a picture of `longest` pixels is searched, the largest first. */
+export function searchSides(longest, largest) {
+  const sides = [Math.min(longest, largest)];
+  while (sides.at(-1) > SMALLEST_SEARCH_PIXELS) sides.push(Math.floor(sides.at(-1) / 2));
+  return sides;
+}
+
+/**
+ * One face for each that was found at one or more sizes: that whose size there was nearest to BEST_FACE_PIXELS.
+ *
+ * @param levels [{faces, scale}] the largest size first; faces in pixels of the picture
+ * @returns faces by falling score
+ */
+export function bestPlaced(levels, { nmsThreshold = 0.3 } = {}) {
+  const found = [];
+  for (const [number, { faces, scale }] of levels.entries()) {
+    for (const face of faces) {
+      const size = scale * Math.sqrt(Math.max(face.box[2] * face.box[3], 1e-6));
+      if (size > MOST_FACE_PIXELS && number < levels.length - 1) continue;
+      found.push({ face, distance: Math.abs(Math.log(size / BEST_FACE_PIXELS)) });
+    }
+  }
+  const kept = [];
+  for (const { face } of found.sort((a, b) => a.distance - b.distance)) {
+    if (kept.every((other) => overlap(face.box, other.box, (value) => value) <= nmsThreshold)) kept.push(face);
+  }
+  return kept.sort((a, b) => b.score - a.score);
+}
+
 /** RGBA pixels -> {data: float32 [1, 3, height, width], width, height}. */
 export function yunetInput({ data, width, height }) {
   const right = Math.ceil(width / 32) * 32;
@@ -66,10 +100,10 @@ function suppress(faces, threshold) {
   return kept;
 }
 
-/** Intersection over union of boxes on whole pixels, as OpenCV's Rect2i has them. */
-function overlap(a, b) {
-  const [al, at, aw, ah] = a.map(Math.trunc);
-  const [bl, bt, bw, bh] = b.map(Math.trunc);
+/** Intersection over union of boxes, by default on whole pixels, as OpenCV's Rect2i has them. */
+function overlap(a, b, rounded = Math.trunc) {
+  const [al, at, aw, ah] = a.map(rounded);
+  const [bl, bt, bw, bh] = b.map(rounded);
   const across = Math.max(0, Math.min(al + aw, bl + bw) - Math.max(al, bl));
   const down = Math.max(0, Math.min(at + ah, bt + bh) - Math.max(at, bt));
   const union = aw * ah + bw * bh - across * down;

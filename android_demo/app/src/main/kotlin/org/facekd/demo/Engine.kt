@@ -38,7 +38,9 @@ class Engine private constructor(
 ) : AutoCloseable {
     val times = StageTimes()
 
-    fun detect(image: RgbImage): List<Face> = times.time(Stage.DETECT) { detector.detect(image) }
+    /** [largestSide] of the search, as FaceDetector has it. */
+    fun detect(image: RgbImage, largestSide: Int = FaceDetector.CAMERA_SIDE): List<Face> =
+        times.time(Stage.DETECT) { detector.detect(image, largestSide) }
 
     fun embed(image: RgbImage, face: Face): FloatArray {
         val crop = times.time(Stage.ALIGN) { align(image, face.landmarks, embedder.size) }

@@ -3,6 +3,7 @@ package org.facekd.demo
 import android.content.Context
 import org.facekd.core.EnrolmentPolicy
 import org.facekd.core.Face
+import org.facekd.core.FaceDetector
 import org.facekd.core.Refusal
 import org.facekd.core.RgbImage
 import org.facekd.core.Stage
@@ -40,7 +41,7 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
 
     /** One sample of the only face in [image], or why there is none. */
     fun sample(image: RgbImage, person: String): Pair<Template?, Refusal?> {
-        val faces = engine.detect(image)
+        val faces = engine.detect(image, FaceDetector.PICTURE_SIDE)
         policy.refusals(image, faces).firstOrNull()?.let { return Pair(null, it) }
         return Pair(Template(person, engine.embed(image, faces.single()), System.currentTimeMillis()), null)
     }

@@ -1,6 +1,8 @@
 package org.facekd.core
 
+import kotlin.math.abs
 import kotlin.math.exp
+import kotlin.math.ln
 import kotlin.math.max
 import kotlin.math.min
 import kotlin.math.sqrt
@@ -29,14 +31,16 @@ data class Face(val box: Box, val landmarks: List<Point>, val score: Float) {
 }
 
 /**
- * YuNet (Wu et al. 2023) as OpenCV's FaceDetectorYN runs it: at the picture's own size, black up to a multiple of 32.
+ * YuNet (Wu et al. 2023) as OpenCV's FaceDetectorYN runs it, black up to a multiple of 32, at several sizes of the
+ * picture: its own and every half of it, since landmarks are placed well on faces of some size only. As
+ * facekd/data/detection.py, which says why.
  *
  * @param network of [yuNetForAnySize].
- * @param largestSide larger pictures are reduced to it for the search; YuNet finds faces of 10 to 300 pixels.
+ * @param largestSide larger pictures are reduced to it before the first search; faces of 10 pixels are found in it.
  */
 class FaceDetector(
     private val network: Network,
-    private val largestSide: Int = 640,
+    private val largestSide: Int = CAMERA_SIDE,
     private val scoreThreshold: Float = 0.6f,
     private val nmsThreshold: Float = 0.3f,
 ) : AutoCloseable by network {
@@ -44,9 +48,18 @@ class FaceDetector(
         require(largestSide >= STEP) { "the largest side must be at least $STEP pixels, got $largestSide" }
     }
 
-    /** All faces by falling score. */
-    fun detect(image: RgbImage): List<Face> {
-        val ratio = max(1.0, max(image.width, image.height).toDouble() / largestSide)
+    /** All faces by falling score; [largestSide] of this picture, where it is not the detector's. */
+    fun detect(image: RgbImage, largestSide: Int = this.largestSide): List<Face> {
+        val longest = max(image.width, image.height)
+        val levels = searchSides(longest, largestSide).map { side ->
+            val ratio = longest.toDouble() / side
+            Level(search(image, ratio), 1 / ratio)
+        }
+        return bestPlaced(levels, nmsThreshold)
+    }
+
+    /** Faces of [image] reduced by [ratio], in pixels of [image]. */
+    private fun search(image: RgbImage, ratio: Double): List<Face> {
         val fitted = resize(
             image,
             max(1, Math.round(image.width / ratio).toInt()),
@@ -60,11 +73,45 @@ class FaceDetector(
 
     private fun padded(side: Int): Int = (side + STEP - 1) / STEP * STEP
 
-    private companion object {
+    companion object {
         /** The coarsest stride. */
-        const val STEP = 32
+        private const val STEP = 32
+
+        /** Largest side of the camera's pictures, which must be quick. */
+        const val CAMERA_SIDE = 640
+
+        /** Largest side of a picture that the user chose, which may show a small face. */
+        const val PICTURE_SIDE = 1600
     }
 }
+
+/** What was found in the picture reduced to [scale] of itself; faces in pixels of the picture. */
+data class Level(val faces: List<Face>, val scale: Double)
+
+/** Longer sides in pixels at which a picture of [longest] pixels is searched, the largest first. */
+fun searchSides(longest: Int, largest: Int): List<Int> =
+    generateSequence(min(longest, largest)) { if (it > SMALLEST_SEARCH_PIXELS) it / 2 else null }.toList()
+
+/**
+ * One face for each that was found at one or more sizes: that whose size there was nearest to BEST_FACE_PIXELS.
+ *
+ * @param levels the largest first.
+ */
+fun bestPlaced(levels: List<Level>, nmsThreshold: Float): List<Face> {
+    val found = levels.flatMapIndexed { number, level ->
+        level.faces.map { Pair(it, level.scale * sqrt(max(it.box.width.toDouble() * it.box.height, 1e-6))) }
+            .filter { (_, size) -> size <= MOST_FACE_PIXELS || number == levels.lastIndex }
+    }
+    val kept = mutableListOf<Face>()
+    for ((face, _) in found.sortedBy { (_, size) -> abs(ln(size / BEST_FACE_PIXELS)) }) {
+        if (kept.all { overlap(it.box, face.box) { value -> value } <= nmsThreshold }) kept += face
+    }
+    return kept.sortedByDescending { it.score }
+}
+
+private const val SMALLEST_SEARCH_PIXELS = 320
+private const val MOST_FACE_PIXELS = 300.0
+private const val BEST_FACE_PIXELS = 160.0
 
 /** BGR, 0 to 255, planes one after another, [image] in the top left corner of black. */
 fun yuNetInput(image: RgbImage, width: Int, height: Int): FloatArray {
@@ -138,11 +185,12 @@ private fun Map<String, FloatArray>.head(name: String, size: Int): FloatArray {
     return values
 }
 
-private fun overlap(a: Box, b: Box): Float {
-    val (al, at, aw, ah) = intArrayOf(a.left.toInt(), a.top.toInt(), a.width.toInt(), a.height.toInt())
-    val (bl, bt, bw, bh) = intArrayOf(b.left.toInt(), b.top.toInt(), b.width.toInt(), b.height.toInt())
-    val across = max(0, min(al + aw, bl + bw) - max(al, bl)).toFloat()
-    val down = max(0, min(at + ah, bt + bh) - max(at, bt)).toFloat()
-    val union = aw.toFloat() * ah + bw.toFloat() * bh - across * down
+/** Intersection over union of two boxes, on whole pixels by default. */
+private fun overlap(a: Box, b: Box, rounded: (Float) -> Float = { it.toInt().toFloat() }): Float {
+    val (al, at, aw, ah) = listOf(a.left, a.top, a.width, a.height).map(rounded)
+    val (bl, bt, bw, bh) = listOf(b.left, b.top, b.width, b.height).map(rounded)
+    val across = max(0f, min(al + aw, bl + bw) - max(al, bl))
+    val down = max(0f, min(at + ah, bt + bh) - max(at, bt))
+    val union = aw * ah + bw * bh - across * down
     return if (union <= 0f) 1f else across * down / union
 }

@@ -81,6 +81,29 @@ class DetectionTest {
     }
 
     @Test
+    fun picturesAreSearchedAtTheirOwnSizeAndAtHalvesOfIt() {
+        assertEquals(listOf(250), searchSides(250, 640))
+        assertEquals(listOf(640, 320), searchSides(4000, 640))
+        assertEquals(listOf(1600, 800, 400, 200), searchSides(1600, 3072))
+    }
+
+    @Test
+    fun theBestPlacedOfOneFaceFoundTwiceStays() {
+        fun face(size: Float, score: Float, left: Float = 0f) = Face(Box(left, 0f, size, size), emptyList(), score)
+        // 800 pixels wide: in the picture itself beyond the detector's range, at a quarter of it 200, at an eighth 100.
+        val levels = listOf(
+            Level(listOf(face(800f, 0.99f), face(40f, 0.7f, 900f)), 1.0),
+            Level(listOf(face(810f, 0.7f), face(42f, 0.8f, 900f)), 0.25),
+            Level(listOf(face(790f, 0.9f)), 0.125),
+        )
+        val kept = bestPlaced(levels, 0.3f)
+        assertEquals(listOf(0.7f, 0.7f), kept.map { it.score })
+        assertEquals(setOf(810f, 40f), kept.map { it.box.width }.toSet())
+        // The smallest search keeps what it finds, however large.
+        assertEquals(1, bestPlaced(listOf(Level(listOf(face(800f, 0.9f)), 1.0)), 0.3f).size)
+    }
+
+    @Test
     fun namesAMissingOutput() {
         val error = assertThrows(IllegalArgumentException::class.java) {
             decodeYuNet(outputs().also { it.remove("kps_16") }, side, side, 0.6f, 0.3f)
