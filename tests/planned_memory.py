@@ -16,11 +16,11 @@ from facekd.distributed import collectives
 from facekd.planning.measured import measure_network
 from facekd.planning.plan import memory_of
 from facekd.recipe import Recipe, load_recipe
+from facekd.training.data import StepBatches
 from facekd.training.distributed import shard_head, wrap
-from facekd.training.feed import Window
 from facekd.training.optimisation import Optimisers, Schedule
 from facekd.training.precision import Precision
-from facekd.training.step import Stepper
+from facekd.training.step import TrainStep
 
 
 def planned_and_measured(recipe: Recipe, identities: int) -> tuple[int, int]:
@@ -47,9 +47,9 @@ def planned_and_measured(recipe: Recipe, identities: int) -> tuple[int, int]:
         sharded = [] if head is None else [head.centres]
         groups, schedule = task.parameter_groups(), Schedule(total_steps=9)
         optimisers = Optimisers(groups, schedule=schedule, clip_norm=5.0, sharded=sharded)
-        stepper = Stepper(task, optimisers, precision, None, wrap(task, head))
+        train_step = TrainStep(task, optimisers, precision, None, wrap(task, head))
         for step in (0, 1):  # from the second on the momenta are there
-            stepper.step(Window(batches, 0, accumulation, elsewhere=batch * accumulation * (ranks - 1)), step)
+            train_step.step(StepBatches(batches, 0, accumulation, elsewhere=batch * accumulation * (ranks - 1)), step)
 
     held = sum(one.nbytes for one in [*task.parameters(), *task.buffers()])
     return planned.total, held + peak_bytes(train)

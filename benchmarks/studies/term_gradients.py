@@ -24,16 +24,17 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.printing import print_json
 from facekd.common.table import Table
 from facekd.distillation.build import build_task
-from facekd.distillation.registry import Term
-from facekd.distillation.task import Task
+from facekd.distillation.losses.base import DistillationLoss
+from facekd.distillation.task import DistillationTask
 from facekd.recipe import Recipe
 from facekd.sweep.grid import SweepCell, grid_cells, load_grid
-from facekd.training.feed import Feed, Window
+from facekd.training.data import StepBatches
 from facekd.training.optimisation import Optimisers, Schedule
 from facekd.training.precision import Precision, choose_device
 from facekd.training.reproducibility import seed_everything
 from facekd.training.run import open_recipe_source
-from facekd.training.step import Stepper
+from facekd.training.step import TrainStep
+from facekd.training.stream import BatchStream
 
 _IDENTITY = "identity"
 _TOGETHER = "all its terms"
@@ -82,7 +83,7 @@ def measure(
         raise UsageError(f"--reference {reference}: give a method with a term: {distilling}")
     trained = _Method(by_method[reference])
     say(f"{reference}: {steps} steps")
-    trained.learn(trained.task.parameter_groups(), trained.windows(0), steps)
+    trained.learn(trained.task.parameter_groups(), trained.steps(0), steps)
 
     found: dict[str, dict[str, tuple[float, float, float | None]]] = {}
     for name, recipe in by_method.items():
@@ -92,9 +93,9 @@ def measure(
         method = trained if name == reference else _Method(recipe)
         if method is not trained:
             method.start_from(trained.task)
-        windows = method.windows(steps)
-        method.settle(windows, settle)
-        found[name] = method.pulls([next(windows) for _ in range(batches)])
+        data = method.steps(steps)
+        method.settle(data, settle)
+        found[name] = method.pulls([next(data) for _ in range(batches)])
     scale = found[reference][_TOGETHER][1]
     return [
         Pull(name, part, weight, loss, gradient, scale / gradient if gradient else None)
@@ -113,46 +114,46 @@ class _Method:
         self.recipe.data.workers = 0
         source = open_recipe_source(self.recipe.data)
         seed_everything(self.recipe.seed)
-        self.task: Task = build_task(self.recipe, source)
-        self.feed = Feed(self.recipe, source)
+        self.task: DistillationTask = build_task(self.recipe, source)
+        self.stream = BatchStream(self.recipe, source)
         nhwc = self.recipe.training.channels_last is True
         device = choose_device(self.recipe.training.device)
         self.precision = Precision(name="fp32", channels_last=nhwc, device=device)
         self.precision.place(self.task)
         self.task.train()
 
-    def windows(self, step: int) -> Iterator[Window]:
+    def steps(self, step: int) -> Iterator[StepBatches]:
         """The data from optimiser step `step` on."""
-        epoch, place = divmod(step, self.feed.steps_per_epoch)
-        return self.feed.windows(epoch, place * self.feed.accumulation)
+        epoch, place = divmod(step, self.stream.steps_per_epoch)
+        return self.stream.steps(epoch, place * self.stream.accumulation)
 
-    def start_from(self, other: Task) -> None:
+    def start_from(self, other: DistillationTask) -> None:
         """Takes the other task's student, and its class centres where both train their own."""
         self.task.student.load_state_dict(other.student.state_dict())
         own, theirs = self.task.head, other.head
         if own is not None and theirs is not None and self.recipe.head.init == "random":
             own.load_state_dict(theirs.state_dict())
 
-    def learn(self, groups: Any, windows: Iterator[Window], steps: int) -> None:
+    def learn(self, groups: Any, data: Iterator[StepBatches], steps: int) -> None:
         """So many optimiser steps of the recipe's own schedule."""
         settings = self.recipe.optimisation
-        schedule = Schedule(total_steps=self.feed.total_steps(), warmup=settings.warmup, kind=settings.schedule)
-        stepper = Stepper(
+        schedule = Schedule(total_steps=self.stream.total_steps(), warmup=settings.warmup, kind=settings.schedule)
+        train_step = TrainStep(
             self.task, Optimisers(groups, schedule=schedule, clip_norm=settings.clip_norm), self.precision, None
         )
         for step in range(steps):
-            stepper.step(next(windows), step)
+            train_step.step(next(data), step)
 
-    def settle(self, windows: Iterator[Window], steps: int) -> None:
+    def settle(self, data: Iterator[StepBatches], steps: int) -> None:
         """Lets the terms' own layers and the prompts learn while the student and its centres stay."""
         auxiliary = [group for group in self.task.parameter_groups() if group.name in ("terms", "prompts")]
         if not auxiliary:
             return
         self.task.student.requires_grad_(False)
-        self.learn(auxiliary, windows, steps)
+        self.learn(auxiliary, data, steps)
         self.task.student.requires_grad_(True)
 
-    def pulls(self, windows: Sequence[Window]) -> dict[str, tuple[float, float, float | None]]:
+    def pulls(self, steps: Sequence[StepBatches]) -> dict[str, tuple[float, float, float | None]]:
         """(loss, gradient, weight) of each part, and of all terms together with their weights."""
         parameters = [parameter for parameter in self.task.student.parameters() if parameter.requires_grad]
         weights: dict[str, float] = {}
@@ -161,14 +162,14 @@ class _Method:
         def keep(name: str) -> Any:
             def hook(module: nn.Module, _: Any, output: dict[str, torch.Tensor]) -> None:
                 parts.update({f"{name}.{part}": value for part, value in output.items()})
-                weights.update({f"{name}.{part}": cast(Term, module).weights[part] for part in output})
+                weights.update({f"{name}.{part}": cast(DistillationLoss, module).weights[part] for part in output})
 
             return hook
 
         hooks = [module.register_forward_hook(keep(name)) for name, module in self.task.terms.items()]
         measured: dict[str, list[tuple[float, float]]] = {}
-        for window in windows:
-            batch = window.batches[0]
+        for step_batches in steps:
+            batch = step_batches.batches[0]
             out = self.task(self.precision.images(batch["images"]), batch["labels"].to(self.precision.device))
             together = torch.zeros((), device=self.precision.device)
             for name, value in parts.items():

@@ -27,16 +27,19 @@ from facekd.common.table import Table
 from facekd.data.dataset import FaceDataset
 from facekd.data.source import Source, Subset
 from facekd.distillation.build import build_task
-from facekd.distillation.prompting import PromptedTeacher
-from facekd.distillation.task import Task
+from facekd.distillation.task import DistillationTask
+from facekd.distillation.teachers.apt import AptTeacher
+from facekd.distillation.teachers.prompting import PromptedTransformer
+from facekd.distillation.teachers.transformer import FrozenTransformer
 from facekd.recipe import Recipe, load_recipe
-from facekd.training.feed import Feed, Window
+from facekd.training.data import StepBatches
 from facekd.training.log import resident_mib
 from facekd.training.optimisation import Optimisers, Schedule
 from facekd.training.precision import Precision, candidates, choose_device, synchronise
 from facekd.training.reproducibility import seed_everything
 from facekd.training.run import open_recipe_source
-from facekd.training.step import Stepper
+from facekd.training.step import TrainStep
+from facekd.training.stream import BatchStream
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def measure(recipe: Recipe, *, repeats: int = 5, epochs: int = 6) -> dict[str, A
     seed_everything(recipe.seed)
     device = choose_device(recipe.training.device)
     source = open_recipe_source(recipe.data)
-    batch = Feed(recipe, source).first_batch()
+    batch = BatchStream(recipe, source).first_batch()
     plain = build_task(_undistilled(recipe), source).train()
     distilled = build_task(recipe, source).train() if recipe.distillation else None
     nhwc = recipe.training.channels_last if recipe.training.channels_last != "auto" else False
@@ -86,9 +89,9 @@ def measure(recipe: Recipe, *, repeats: int = 5, epochs: int = 6) -> dict[str, A
     interval = 1
     if distilled is not None:
         # The prompts learn from every so many batches: one round of them is timed, and a step is its mean.
-        interval = distilled.apt.interval if distilled.apt is not None else 1
+        interval = distilled.teacher.settings.interval if isinstance(distilled.teacher, AptTeacher) else 1
         work["distillation step"] = _step(distilled, batch, usual, steps=interval)
-        if isinstance(distilled.teacher, PromptedTeacher):
+        if isinstance(distilled.teacher, FrozenTransformer):
             work["teacher forward + prompt backward"] = _teacher(distilled, batch, usual)
     options = candidates("auto", "auto", device)
     work |= {option.describe(): _step(copy.deepcopy(plain), batch, option) for option in options}
@@ -140,19 +143,21 @@ def in_turns(work: dict[str, Callable[[], None]], repeats: int) -> dict[str, Tim
 
 
 def memory_over_epochs(
-    recipe: Recipe, source: Source, task: Task, precision: Precision, epochs: int, batches: int = 4
+    recipe: Recipe, source: Source, task: DistillationTask, precision: Precision, epochs: int, batches: int = 4
 ) -> list[float | None]:
     """Resident MiB of this process at the end of each epoch of `batches` batches, read by the recipe's loader."""
     size = recipe.training.batch_size
     few = Subset(source, range(min(len(source), batches * size)))
     precision.place(task)
-    stepper = Stepper(task, _optimisers(task), precision, None)
-    feed = Feed(recipe.model_copy(update={"training": recipe.training.model_copy(update={"accumulation": 1})}), few)
-    windows = feed.windows(0, 0)
+    train_step = TrainStep(task, _optimisers(task), precision, None)
+    stream = BatchStream(
+        recipe.model_copy(update={"training": recipe.training.model_copy(update={"accumulation": 1})}), few
+    )
+    steps = stream.steps(0, 0)
     memory = []
     for _ in range(epochs):
-        for _ in range(feed.steps_per_epoch):
-            stepper.step(next(windows), 0)
+        for _ in range(stream.steps_per_epoch):
+            train_step.step(next(steps), 0)
         memory.append(resident_mib())
     return memory
 
@@ -171,28 +176,32 @@ def _loader(source: Source, recipe: Recipe) -> Callable[[], None]:
     return read
 
 
-def _step(task: Task, batch: dict[str, Any], precision: Precision, *, steps: int = 1) -> Callable[[], None]:
+def _step(task: DistillationTask, batch: dict[str, Any], precision: Precision, *, steps: int = 1) -> Callable[[], None]:
     """Whole optimiser steps: forward, backward, clip, update."""
     precision.place(task)
-    stepper = Stepper(task, _optimisers(task), precision, None)
+    train_step = TrainStep(task, _optimisers(task), precision, None)
 
     def step() -> None:
         for number in range(steps):
-            stepper.step(Window([batch], 0, 1), number)
+            train_step.step(StepBatches([batch], 0, 1), number)
         synchronise(precision.device)
 
     return step
 
 
-def _teacher(task: Task, batch: dict[str, Any], precision: Precision) -> Callable[[], None]:
+def _teacher(task: DistillationTask, batch: dict[str, Any], precision: Precision) -> Callable[[], None]:
     """What cannot be saved: the teacher's own forward, and the backward through it to its prompts."""
-    assert isinstance(task.teacher, PromptedTeacher)
-    teacher = PromptedTeacher(task.teacher.teacher, prompts=task.teacher.count, every=task.teacher.every)
+    assert isinstance(task.teacher, FrozenTransformer)
+    teacher = task.teacher
+    if isinstance(teacher, PromptedTransformer):
+        teacher = PromptedTransformer(teacher.teacher, prompts=teacher.count, every=teacher.every)
+    takes = task.teacher.input
 
     def run() -> None:
         with precision.autocast():
-            seen = teacher(task.teacher_input.normalise(precision.images(batch["images"])))
-        if any(prompt.requires_grad for prompt in teacher.prompts.parameters()):
+            seen = teacher(takes.normalise(precision.images(batch["images"])))
+        if isinstance(teacher, PromptedTransformer) and teacher.can_learn:
+            assert seen.tokens is not None
             (seen.tokens.float().square().mean() + seen.embedding.float().square().mean()).backward()
             teacher.zero_grad(set_to_none=True)
         synchronise(precision.device)
@@ -200,7 +209,7 @@ def _teacher(task: Task, batch: dict[str, Any], precision: Precision) -> Callabl
     return run
 
 
-def _optimisers(task: Task) -> Optimisers:
+def _optimisers(task: DistillationTask) -> Optimisers:
     return Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=1000, warmup=0.5), clip_norm=5.0)
 
 

@@ -65,7 +65,7 @@ def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overw
         return
     rows = []
     sets = [("dev", result.dev), *(("report", one) for one in result.report.values())]
-    sets.append(("dev, prompted teacher", result.prompted_teacher))
+    sets.append(("dev, teacher", result.teacher))
     for role, one in sets:
         if one is not None:
             rows.append((one.name, role, f"{one.accuracy:.2%}", f"{one.std:.2%}", f"{one.auc:.4f}"))

@@ -4,7 +4,7 @@ A registry names a package, and every module of it registers what it holds by a 
 teacher, a loss or a data source is one file in that package. Another package adds its own without touching facekd:
 
     [options.entry_points]
-    facekd.terms =
+    facekd.losses =
         my-loss = my_package.my_loss:MyLoss
 """
 

@@ -63,8 +63,8 @@ def _unknown(field: str, place: list[int | str], schema: type[BaseModel] | None)
         return f"unknown field {field!r}"
     valid = sorted(_section(schema, place).model_fields)
     close = difflib.get_close_matches(str(place[-1]), valid, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else ";"
-    return f"unknown field {field!r}{hint} valid here: {', '.join(valid)}"
+    hint = f", did you mean {close[0]!r}? Valid" if close else "; valid"
+    return f"unknown field {field!r}{hint} here: {', '.join(valid)}"
 
 
 def _section(schema: type[BaseModel], place: list[int | str]) -> type[BaseModel]:

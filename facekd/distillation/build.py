@@ -1,6 +1,5 @@
-"""From a recipe to its task: the networks, heads and terms it names, checked against one another."""
+"""From a recipe to its task: the networks, heads and losses it names, checked against one another."""
 
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -10,97 +9,61 @@ from torch.nn import functional
 
 from facekd.common.errors import UsageError
 from facekd.data.source import Source
-from facekd.distillation.parts import check_widths
-from facekd.distillation.prompting import AptSettings, PromptedTeacher
-from facekd.distillation.registry import Shapes, Term, check_term, find_term
-from facekd.distillation.task import Task, TeacherOrigin
-from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
+from facekd.distillation.losses.base import DistillationLoss, Shapes
+from facekd.distillation.open_teacher import open_teacher
+from facekd.distillation.task import DistillationTask
+from facekd.distillation.teachers.base import Classes, ClassesNeeded, Teacher, TeacherPath
 from facekd.heads import MarginHead, create_head
-from facekd.models.bundle import Bundle, load_teacher
 from facekd.models.registry import Backbone, create_model
-from facekd.models.transformer import TransformerTeacher
 from facekd.recipe import Recipe
+from facekd.recipe.methods import Entry
 from facekd.schemas.input_spec import InputSpec
 
 
-def build_task(recipe: Recipe, source: Source) -> Task:
+def build_task(recipe: Recipe, source: Source) -> DistillationTask:
     """The task that a recipe describes, on the identities of `source`.
 
     Raises:
-        UsageError: what the recipe names does not fit together: no teacher for a term that needs one, a teacher of
+        UsageError: what the recipe names does not fit together: no teacher for a loss that needs one, a teacher of
             another embedding width, a head of other identities, an input size the teacher does not take.
     """
     student_input = InputSpec()
     student = create_model(recipe.model.name, **recipe.model.arguments)
-    settings = {name: check_term(name, values) for entry in recipe.distillation for name, values in entry.items()}
-    apt = cast(AptSettings | None, settings.get("apt"))
-    if settings and recipe.teacher is None:
-        raise UsageError(f"distillation by {', '.join(settings)} needs a teacher: give --teacher or teacher.bundle")
+    entries = recipe.entries()
+    if entries and recipe.teacher is None:
+        names = ", ".join(entry.name for entry in entries)
+        raise UsageError(f"distillation by {names} needs a teacher: give --teacher or teacher.bundle")
 
-    teacher: PromptedTeacher | CnnTeacher | OnnxTeacher | None = None
-    bundle: Bundle | None = None
-    teacher_input = origin = None
+    # Without a method nothing of the teacher runs; its class centres may still be inherited (ProxylessKD).
     inherits = recipe.head.init == "teacher" and recipe.head.weight > 0
-    if recipe.teacher is not None and not settings and inherits:
-        # Only its class centres are inherited (ProxylessKD): nothing of the teacher runs.
-        bundle = _bundle_with_head(Path(recipe.teacher.bundle))
-        origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
-    if recipe.teacher is not None and settings:
-        path = Path(recipe.teacher.bundle)
-        if path.suffix == ".onnx":
-            if apt is not None:
-                raise UsageError(f"apt needs a Transformer teacher bundle, {path} is an ONNX file")
-            teacher = OnnxTeacher(path)
-            origin = TeacherOrigin(path.stem, teacher.sha256)
-        else:
-            bundle = load_teacher(path)
-            teacher_input = bundle.card.input
-            teacher = _frozen(bundle, apt, student)
-            origin = TeacherOrigin(bundle.card.name, bundle.card.sha256)
-            if teacher_input.size != student_input.size:
-                raise UsageError(f"teacher {path} takes {teacher_input.size} images, the student {student_input.size}")
-
-    head = _student_head(recipe, source, student, bundle)
-    keeps = apt is not None and apt.prompts > 0 and apt.keep == "head" and apt.keep_weight > 0
-    readers = [name for name in settings if getattr(find_term(name).build, "needs_teacher_classifier", False)]
-    if readers and bundle is None:
-        raise UsageError(f"{readers[0]} reads the teacher's classes: give a teacher bundle with its head")
-    teacher_head = None
-    if bundle is not None and (keeps or readers):
-        teacher_head = _teacher_head(bundle, source, why="apt.keep = head" if keeps else readers[0])
-    terms = _build_terms(settings, student, teacher, identities=source.num_identities)
-    for name, term in terms.items():
-        if term.needs_student_classifier and head is None:
+    opened = open_teacher(recipe, student) if entries or inherits else None
+    if opened is not None and entries and opened[0].input.size != student_input.size:
+        raise UsageError(
+            f"teacher {opened[1].path} takes {opened[0].input.size} images, the student {student_input.size}"
+        )
+    head = _student_head(recipe, source, student, opened)
+    teacher = opened[0] if opened is not None and entries else None
+    losses: dict[str, DistillationLoss] = {}
+    if opened is not None and teacher is not None:
+        needed = teacher.needs_classes or _read_by_a_loss(entries)
+        if needed is not None:
+            teacher.classifier = _frozen_head(_matching_classes(*opened, source, needed))
+        losses = _build_losses(entries, student, teacher, identities=source.num_identities)
+    for name, loss in losses.items():
+        if loss.needs_student_classifier and head is None:
             raise UsageError(f"{name} compares the student's own classes: head.weight must be above 0")
-        if term.needs_pairs:
+        if loss.needs_pairs:
             _check_pairs(name, recipe, source)
-    return Task(
+    return DistillationTask(
         student=student,
         student_input=student_input,
         head=head,
         head_weight=recipe.head.weight,
         recipe=recipe,
         teacher=teacher,
-        teacher_input=teacher_input,
-        teacher_head=teacher_head,
-        apt=apt,
-        terms=terms,
-        origin=origin,
+        losses=losses,
+        origin=opened[0].origin if opened is not None else None,
     )
-
-
-def _frozen(bundle: Bundle, apt: AptSettings | None, student: nn.Module) -> PromptedTeacher | CnnTeacher:
-    if isinstance(bundle.model, TransformerTeacher):
-        if apt is None:
-            return PromptedTeacher(bundle.model, prompts=0)
-        if apt.adaptation_weight:
-            check_widths("apt.adaptation_weight", getattr(student, "embedding_width", 0), bundle.model.embedding_width)
-        return PromptedTeacher(bundle.model, prompts=apt.prompts, every=apt.every, attention_bias=apt.attention_bias)
-    if apt is not None:
-        raise UsageError(
-            f"apt: prompts need a Transformer teacher, {bundle.path} is a {type(bundle.model).__name__}; leave apt out"
-        )
-    return CnnTeacher(bundle.model)
 
 
 def _check_pairs(name: str, recipe: Recipe, source: Source) -> None:
@@ -117,7 +80,9 @@ def _check_pairs(name: str, recipe: Recipe, source: Source) -> None:
         )
 
 
-def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bundle | None) -> MarginHead | None:
+def _student_head(
+    recipe: Recipe, source: Source, student: nn.Module, opened: tuple[Teacher, TeacherPath] | None
+) -> MarginHead | None:
     if recipe.head.weight == 0:
         return None
     if source.num_identities < 2:
@@ -127,9 +92,10 @@ def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bu
         recipe.head.name, embedding_width=width, num_identities=source.num_identities, **recipe.head.arguments
     )
     if recipe.head.init == "teacher":
-        if bundle is None:
+        if opened is None:
             raise UsageError("head.init = teacher needs a teacher bundle with its head")
-        centres = _matching_centres(bundle, source, why="head.init = teacher")
+        needed = ClassesNeeded("head.init = teacher", "use head.init = random")
+        centres = _matching_classes(*opened, source, needed).centres
         if centres.shape[1] != width:
             raise UsageError(f"head.init = teacher: the teacher's centres are {centres.shape[1]} wide, not {width}")
         with torch.no_grad():
@@ -139,65 +105,57 @@ def _student_head(recipe: Recipe, source: Source, student: nn.Module, bundle: Bu
     return head.requires_grad_(not recipe.head.freeze)
 
 
-def _bundle_with_head(path: Path) -> Bundle:
-    if path.suffix == ".onnx":
-        raise UsageError(f"head.init = teacher needs a teacher bundle with its head, {path} is an ONNX file")
-    return load_teacher(path)
+def _read_by_a_loss(entries: list[Entry]) -> ClassesNeeded | None:
+    names = [one.name for one in entries if getattr(one.method, "needs_teacher_classifier", False)]
+    return ClassesNeeded(names[0]) if names else None
 
 
-def _teacher_head(bundle: Bundle, source: Source, *, why: str) -> MarginHead:
-    """The teacher's own head with its frozen centres."""
-    centres = _matching_centres(bundle, source, why=why)
-    card = bundle.card.head
-    assert card is not None  # _matching_centres has checked it
-    head = create_head(card.name, embedding_width=centres.shape[1], num_identities=centres.shape[0], **card.arguments)
-    with torch.no_grad():
-        head.centres.copy_(centres)
-    return head
-
-
-def _matching_centres(bundle: Bundle, source: Source, *, why: str) -> torch.Tensor:
-    """The teacher's centres [n, e], if they are of these identities in this order."""
-    instead = {
-        "apt.keep = head": "use apt.keep = embedding, which needs no head",
-        "head.init = teacher": "use head.init = random",
-    }
-    other = instead.get(why, "use a term that follows embeddings, such as embedding")
-    if bundle.head_centres is None or bundle.card.head is None:
-        raise UsageError(f"{why}: teacher {bundle.path} carries no head; {other}")
-    labels = bundle.card.head.labels
-    count = bundle.card.head.num_identities
+def _matching_classes(teacher: Teacher, found: TeacherPath, source: Source, needed: ClassesNeeded) -> Classes:
+    """The teacher's classes, if they are these identities in this order."""
+    classes = teacher.classes(found)
+    if classes is None:
+        raise UsageError(f"{needed.by}: teacher {found.path} carries no head; {needed.otherwise}")
+    count, labels = classes.head.num_identities, classes.head.labels
     if count != source.num_identities or (labels is not None and labels != source.fingerprint()):
         raise UsageError(
-            f"{why}: the teacher's head has {count} identities of other data than {source.name} "
-            f"({source.num_identities}); {other}"
+            f"{needed.by}: the teacher's head has {count} identities of other data than {source.name} "
+            f"({source.num_identities}); {needed.otherwise}"
         )
-    return bundle.head_centres
+    return classes
 
 
-def _build_terms(
-    settings: dict[str, Any], student: nn.Module, teacher: nn.Module | None, *, identities: int
-) -> dict[str, Term]:
-    entries = {name: find_term(name) for name in settings}
-    building = {name: entry.build for name, entry in entries.items() if entry.build is not None}
-    if not building or teacher is None:
-        return {}
-    body: Any = teacher.teacher if isinstance(teacher, PromptedTeacher) else teacher  # Any: what a term taps of it
-    tokens = not isinstance(teacher, OnnxTeacher)
+def _frozen_head(classes: Classes) -> MarginHead:
+    """The teacher's own margin softmax with its frozen centres."""
+    count, width = classes.centres.shape
+    head = create_head(classes.head.name, embedding_width=width, num_identities=count, **classes.head.arguments)
+    with torch.no_grad():
+        head.centres.copy_(classes.centres)
+    return head.requires_grad_(False).eval()
+
+
+def _build_losses(
+    entries: list[Entry], student: nn.Module, teacher: Teacher, *, identities: int
+) -> dict[str, DistillationLoss]:
     shapes = Shapes(
         student_channels=int(getattr(student, "feature_channels", 0)),
         student_grid=getattr(student, "feature_grid", (0, 0)),
         student_embedding=int(getattr(student, "embedding_width", 0)),
-        teacher_width=body.token_width if tokens else None,
-        teacher_grid=body.grid if tokens else None,
-        teacher_embedding=body.embedding_width,
+        teacher_width=teacher.token_width,
+        teacher_grid=teacher.grid,
+        teacher_embedding=teacher.embedding_width,
         identities=identities,
     )
-    terms = {name: build(settings[name], shapes) for name, build in building.items()}
-    for name, term in terms.items():
-        if term.needs_tokens and not isinstance(student, Backbone):
+    losses: dict[str, DistillationLoss] = {}
+    for entry in entries:
+        if entry.method.teaches != "student":
+            continue
+        if entry.label in losses:
+            raise UsageError(f"distillation names two losses {entry.label!r}: rename one of the classes")
+        build: Any = entry.method
+        losses[entry.label] = loss = cast(DistillationLoss, build(entry.settings, shapes))
+        if loss.needs_tokens and not isinstance(student, Backbone):
             raise UsageError(
-                f"{name} reads the student's feature map, but {type(student).__name__} has no forward_features, "
+                f"{entry.name} reads the student's feature map, but {type(student).__name__} has no forward_features, "
                 "feature_channels and feature_grid (see facekd.models.registry.Backbone)"
             )
-    return terms
+    return losses

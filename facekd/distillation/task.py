@@ -1,25 +1,23 @@
-"""The task: what one training step computes. It owns student, head, teacher and terms; the loop owns the rest."""
+"""The task: what one training step computes. It owns student, head, teacher and losses; the loop owns the rest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Self, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from facekd.common.errors import UsageError
-from facekd.distillation.prompting import AptSettings, PromptedTeacher, adaptation_loss
-from facekd.distillation.registry import Term, Views
-from facekd.distillation.teacher import CnnTeacher, OnnxTeacher
+from facekd.distillation.losses.base import DistillationBatch, DistillationLoss
+from facekd.distillation.parameter_group import ParameterGroup
+from facekd.distillation.teachers.base import Teacher, TeacherOrigin
 from facekd.heads import MarginHead
 from facekd.heads.partial_fc import identity_loss
 from facekd.models.registry import Backbone
 from facekd.recipe import Recipe
 from facekd.schemas.input_spec import InputSpec
 
-# State that training never changes: the teacher's own weights, which the bundle holds.
-_FROZEN = ("teacher.teacher.", "teacher_head.")
+Weighted = tuple[str, tuple[float, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -31,45 +29,22 @@ class TaskOutput:
     embeddings: torch.Tensor
 
 
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters that share an optimiser and its settings; the loop multiplies `lr` by the schedule."""
-
-    name: str
-    parameters: list[nn.Parameter]
-    optimiser: Literal["sgd", "adamw"]
-    lr: float
-    weight_decay: float
-    momentum: float
-
-
-@dataclass(frozen=True)
-class TeacherOrigin:
-    """Where the teacher came from, for the student's card."""
-
-    name: str
-    sha256: str
-
-
-class Task(nn.Module):
-    """Student, margin head, teacher and terms as one module: images and labels in, a loss out.
+class DistillationTask(nn.Module):
+    """Student, margin head, teacher and losses as one module: images and labels in, a loss out.
 
     Without a teacher it is plain margin-softmax training, of a student or of a teacher. The loss is
-    head weight x cross entropy + sum of weight x part over the terms + keep weight x the prompted teacher's own
-    identity loss [paper: the student's recognition loss, L_attn, L_feat and the teacher's; weights are ours].
+    head weight x cross entropy + sum of weight x part over the teacher's own losses and the distillation losses
+    [paper: the student's recognition loss, L_attn, L_feat and the teacher's; weights are ours].
 
     Args:
-        student: the network to train; a `Backbone` if a term needs its feature map.
+        student: the network to train; a `Backbone` if a loss needs its feature map.
         student_input: its input.
         head: margin softmax over the training identities, or None.
         head_weight: of its cross entropy.
-        teacher: a `PromptedTeacher` (with 0 prompts: a plain frozen one), a `CnnTeacher`, an `OnnxTeacher`, or None.
-        teacher_input: the teacher's own normalisation: a student normalised otherwise still feeds it correctly.
-        teacher_head: the teacher's frozen head, for `keep: head` and for terms that read its classes.
-        apt: settings, if prompts are learned.
-        terms: the distillation losses by name.
+        teacher: what is followed, with its own input; None for training without one.
+        losses: the distillation losses by name.
         recipe: rates and decays of the parameter groups.
-        origin: name and hash of the teacher's bundle.
+        origin: name and hash of where the teacher, or what was inherited from it, came from.
     """
 
     def __init__(
@@ -80,11 +55,8 @@ class Task(nn.Module):
         head: MarginHead | None,
         head_weight: float,
         recipe: Recipe,
-        teacher: PromptedTeacher | CnnTeacher | OnnxTeacher | None = None,
-        teacher_input: InputSpec | None = None,
-        teacher_head: MarginHead | None = None,
-        apt: AptSettings | None = None,
-        terms: dict[str, Term] | None = None,
+        teacher: Teacher | None = None,
+        losses: dict[str, DistillationLoss] | None = None,
         origin: TeacherOrigin | None = None,
     ) -> None:
         super().__init__()
@@ -93,36 +65,42 @@ class Task(nn.Module):
         self.head = head
         self.head_weight = head_weight
         self.teacher = teacher
-        self.teacher_input = teacher_input or student_input
-        self.teacher_head = teacher_head.requires_grad_(False) if teacher_head is not None else None
-        self.apt = apt
-        self.terms = nn.ModuleDict(terms or {})
+        self.terms = nn.ModuleDict(losses or {})  # the name that these have in checkpoints
         self.recipe = recipe
         self.origin = origin
-        self._needs_tokens = any(cast(Term, term).needs_tokens for term in self.terms.values())
+        self._needs_tokens = any(loss.needs_tokens for _, loss in self.losses())
+
+    def losses(self) -> Iterator[tuple[str, DistillationLoss]]:
+        """The distillation losses by name."""
+        for name, module in self.terms.items():
+            yield name, cast(DistillationLoss, module)
 
     @property
-    def prompted_teacher(self) -> nn.Module | None:
-        """The adapted teacher as a module (normalised images -> raw embeddings), None where no prompts are learned."""
-        return _Embedding(self.teacher) if isinstance(self.teacher, PromptedTeacher) and self._adapts else None
+    def learning_teacher(self) -> "EmbeddingTeacher | None":
+        """A teacher that learns, as a network to evaluate; None where it does not."""
+        return EmbeddingTeacher(self.teacher) if self.teacher is not None and self.teacher.can_learn else None
 
     @property
-    def _adapts(self) -> bool:
-        return self.apt is not None and self.apt.prompts > 0
+    def head_may_be_sharded(self) -> bool:
+        """Whether each rank may hold a part of the class centres only: not where a loss reads them."""
+        return not any(loss.needs_student_classifier for _, loss in self.losses())
 
-    def train(self, mode: bool = True) -> "Task":
+    @property
+    def rests(self) -> bool:
+        """Whether some of its parameters get no gradient in some steps."""
+        return self.teacher is not None and self.teacher.rests
+
+    def train(self, mode: bool = True) -> Self:
         """Sets the mode; the teacher stays in eval whatever is asked."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()
-        if self.teacher_head is not None:
-            self.teacher_head.eval()
         return self
 
     def begin_step(self, step: int) -> None:
-        """Told before optimiser step number `step` (from 0): prompts learn in every so many (`apt.interval`)."""
-        if self.apt is not None and isinstance(self.teacher, PromptedTeacher):
-            self.teacher.learns = step % self.apt.interval == 0
+        """Told before optimiser step number `step` (from 0)."""
+        if self.teacher is not None:
+            self.teacher.begin_step(step)
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> TaskOutput:
         """uint8 RGB images [b, 3, h, w] and labels int64 [b] -> loss, parts, embeddings."""
@@ -142,89 +120,59 @@ class Task(nn.Module):
         if self.head is not None and self.head_weight > 0:
             weighted["identity"] = (self.head_weight, identity_loss(self.head, embedding, labels))
         if self.teacher is not None:
-            weighted.update(self._teach(images, labels, tokens, embedding))
+            weighted.update(self._teach(self.teacher, images, labels, tokens, embedding))
         loss = torch.stack([weight * part.float() for weight, part in weighted.values()]).sum()
         parts = {name: part.detach() for name, (_, part) in weighted.items()}
         return TaskOutput(loss=loss, parts=parts, embeddings=embedding.detach())
 
     def _teach(
-        self, images: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor | None, embedding: torch.Tensor
-    ) -> Iterator[tuple[str, tuple[float, torch.Tensor]]]:
-        """(name, (weight, loss)) of every term and of the teacher's own loss."""
-        x = self.teacher_input.normalise(images)
-        if isinstance(self.teacher, OnnxTeacher):
-            views = Views(tokens, embedding, None, None, self.teacher(x), labels, student_classifier=self.head)
-        else:
-            teacher = cast(PromptedTeacher | CnnTeacher, self.teacher)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self._adapts):
-                seen = teacher(x)
-            neck = teacher.forward_head if isinstance(teacher, CnnTeacher) else teacher.teacher.forward_head
-            views = Views(
-                tokens,
-                embedding,
-                seen.tokens,
-                seen.prompts,
-                seen.embedding,
-                labels,
-                neck,
-                student_classifier=self.head,
-                teacher_classifier=self.teacher_head,
-            )
-            if isinstance(teacher, PromptedTeacher):
-                yield from self._keep(x, teacher, seen.embedding, labels)
-                yield from self._adapt(teacher, seen.embedding, embedding)
-        for name, module in self.terms.items():
-            term = cast(Term, module)
-            for part, value in term(views).items():
-                yield f"{name}.{part}", (term.weights[part], value)
-
-    def _keep(
-        self, x: torch.Tensor, teacher: PromptedTeacher, embedding: torch.Tensor, labels: torch.Tensor
-    ) -> Iterator[tuple[str, tuple[float, torch.Tensor]]]:
-        """The loss that keeps the prompted teacher a recogniser [paper: its discriminative capacity is preserved]."""
-        if self.apt is None or not self._adapts or self.apt.keep_weight == 0:
-            return
-        if self.apt.keep == "head" and self.teacher_head is not None:
-            loss = functional.cross_entropy(self.teacher_head(embedding, labels), labels)
-            yield "teacher.identity", (self.apt.keep_weight, loss)
-        elif self.apt.keep == "embedding" and teacher.learns:
-            with torch.no_grad():
-                plain = teacher.teacher(x)
-            loss = (1 - functional.cosine_similarity(embedding.float(), plain.float(), dim=1)).mean()
-            yield "teacher.embedding", (self.apt.keep_weight, loss)
-
-    def _adapt(
-        self, teacher: PromptedTeacher, embedding: torch.Tensor, student: torch.Tensor
-    ) -> Iterator[tuple[str, tuple[float, torch.Tensor]]]:
-        """The loss by which the prompts bring the teacher nearer to the student, in the steps in which they learn."""
-        if self.apt is not None and self._adapts and self.apt.adaptation_weight and teacher.learns:
-            yield "teacher.adaptation", (self.apt.adaptation_weight, adaptation_loss(embedding, student))
+        self,
+        teacher: Teacher,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        tokens: torch.Tensor | None,
+        embedding: torch.Tensor,
+    ) -> Iterator[Weighted]:
+        """(name, (weight, loss)) of what the teacher learns by, and of every distillation loss."""
+        x = teacher.input.normalise(images)
+        seen = teacher(x)
+        batch = DistillationBatch(
+            student_tokens=tokens,
+            student_embedding=embedding,
+            teacher_tokens=seen.tokens,
+            extra_tokens=seen.extra_tokens,
+            teacher_embedding=seen.embedding,
+            labels=labels,
+            teacher_head=teacher.forward_head if seen.tokens is not None else None,
+            student_classifier=self.head,
+            teacher_classifier=teacher.classifier,
+        )
+        for name, weight, value in teacher.losses(x, batch):
+            yield f"teacher.{name}", (weight, value)
+        for name, loss in self.losses():
+            for part, value in loss(batch).items():
+                yield f"{name}.{part}", (loss.weights[part], value)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Student and head under the recipe's optimiser; prompts and the terms' own layers under AdamW [method.md]."""
+        """Student and head under the recipe's optimiser; the losses' own layers under AdamW [method.md]."""
         settings = self.recipe.optimisation
         head = [p for p in self.head.parameters() if p.requires_grad] if self.head is not None else []
         trained = [*self.student.parameters(), *head]
         norms = [] if settings.decay_norms else [p for p in trained if p.ndim < 2]
         weights = [p for p in trained if all(p is not norm for norm in norms)]
-        groups = [
-            ParameterGroup(
-                "network", weights, settings.optimiser, settings.lr, settings.weight_decay, settings.momentum
-            ),
-            ParameterGroup("norms", norms, settings.optimiser, settings.lr, 0.0, settings.momentum),
-        ]
-        prompts = list(self.teacher.prompts.parameters()) if isinstance(self.teacher, PromptedTeacher) else []
+        kind, lr, momentum = settings.optimiser, settings.lr, settings.momentum
         auxiliary = [p for p in self.terms.parameters() if p.requires_grad]
-        rate, decay = settings.auxiliary_lr, settings.auxiliary_weight_decay
-        own = self.apt.lr if self.apt is not None else None
-        # Prompts are positions to be found, not weights to be kept small.
-        groups.append(ParameterGroup("prompts", prompts, "adamw", own or rate, 0.0, 0.0))
-        groups.append(ParameterGroup("terms", auxiliary, "adamw", rate, decay, 0.0))
+        groups = [
+            ParameterGroup("network", weights, kind, lr, settings.weight_decay, momentum),
+            ParameterGroup("norms", norms, kind, lr, 0.0, momentum),
+            *(self.teacher.parameter_groups(settings) if self.teacher is not None else []),
+            ParameterGroup("terms", auxiliary, "adamw", settings.auxiliary_lr, settings.auxiliary_weight_decay, 0.0),
+        ]
         return [group for group in groups if group.parameters]
 
     def trainable_state_dict(self) -> dict[str, torch.Tensor]:
-        """Everything that training changes, BN statistics included; the frozen teacher is not in it."""
-        return {key: value for key, value in self.state_dict().items() if not key.startswith(_FROZEN)}
+        """Everything that training changes, BN statistics included; what of the teacher is frozen is not in it."""
+        return {key: value for key, value in self.state_dict().items() if not self._is_frozen(key)}
 
     def load_trainable_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Loads what `trainable_state_dict` gave, strictly.
@@ -236,28 +184,36 @@ class Task(nn.Module):
         if state.keys() != expected:
             odd = sorted(state.keys() ^ expected)
             raise UsageError(f"checkpoint of another recipe: {len(odd)} keys differ, the first is {odd[0]!r}")
-        frozen = {key: value for key, value in self.state_dict().items() if key.startswith(_FROZEN)}
+        frozen = {key: value for key, value in self.state_dict().items() if self._is_frozen(key)}
         self.load_state_dict({**frozen, **state})
 
     def diagnostics(self) -> dict[str, float]:
         """Figures of the last batch beside the losses: spread and effective rank of the local features."""
         figures: dict[str, float] = {}
-        for term in self.terms.values():
-            figures.update(cast(Term, term).diagnostics())
+        for _, loss in self.losses():
+            figures.update(loss.diagnostics())
         return figures
 
+    def _is_frozen(self, key: str) -> bool:
+        """Whether training never changes what a state-dict key names: it can be read from the teacher's own file."""
+        if self.teacher is None or not key.startswith("teacher."):
+            return False
+        return key.removeprefix("teacher.").startswith(self.teacher.frozen)
 
-class _Embedding(nn.Module):
-    """The prompted teacher as images -> embeddings, for verification."""
 
-    def __init__(self, teacher: PromptedTeacher) -> None:
+class EmbeddingTeacher(nn.Module):
+    """A teacher as images -> embeddings, for verification, with the input that it takes."""
+
+    def __init__(self, teacher: Teacher) -> None:
         super().__init__()
         self.teacher = teacher
-        self.embedding_width = int(teacher.teacher.embedding_width)
+        self.input = teacher.input
+        self.embedding_width = teacher.embedding_width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""
-        return self.teacher(x).embedding
+        embedding: torch.Tensor = self.teacher(x).embedding
+        return embedding
 
 
 def _like_weights(x: torch.Tensor, module: nn.Module) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from facekd.common.errors import UsageError
 from facekd.data.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
-from facekd.distillation.task import Task
+from facekd.distillation.task import DistillationTask
 from facekd.heads.partial_fc import identity_loss
 from facekd.recipe import Recipe
 from facekd.training.precision import Precision, choose_device, fastest, fastest_training, unmeasured
@@ -107,7 +107,7 @@ def batch_of_device(recipe: Recipe, gpus: int) -> int:
     return size // gpus
 
 
-def _task(recipe: Recipe, *, identities: int) -> Task:
+def _task(recipe: Recipe, *, identities: int) -> DistillationTask:
     source = SyntheticSource(identities=identities, images=2)
     source.name = "facekd plan's"  # in errors: "of other data than ..."
     task = build_task(recipe, source)
@@ -121,13 +121,13 @@ def planned_precision(recipe: Recipe) -> Precision:
     return replace(unmeasured(recipe.training.precision, False, meant), device=torch.device("cpu"))
 
 
-def _batch(task: Task, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(task: DistillationTask, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     size = task.student_input.size
     images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
     return images, torch.arange(batch) % 2
 
 
-def _saved_bytes(recipe: Recipe, task: Task, batch: int) -> int:
+def _saved_bytes(recipe: Recipe, task: DistillationTask, batch: int) -> int:
     """Bytes of the storages that a forward keeps for the backward, parameters and buffers aside; on the CPU."""
     precision = planned_precision(recipe)
     known = {one.untyped_storage().data_ptr() for one in [*task.parameters(), *task.buffers()]}

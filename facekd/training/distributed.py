@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from facekd.heads import MarginHead
 from facekd.heads.partial_fc import shard
 from facekd.training.checkpoint import CheckpointStore
 from facekd.training.precision import Name, Precision, unmeasured
+from facekd.training.task import TrainingTask, as_module
 
 
 def choose_precision(
@@ -47,35 +48,32 @@ def seed_of(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step, collectives.rank()]).generate_state(1)[0])
 
 
-def shard_head(task: nn.Module) -> MarginHead | None:
+def shard_head(task: TrainingTask) -> MarginHead | None:
     """Leaves each rank its part of the class centres; the head if that was done.
 
-    A head that a term reads (`needs_student_classifier`) stays whole on every rank, like the student.
+    Where the task needs them whole (`head_may_be_sharded`), they stay so on every rank, like the student.
     """
-    head = getattr(task, "head", None)
-    read = any(getattr(term, "needs_student_classifier", False) for term in getattr(task, "terms", {}).values())
-    if head is None or read or collectives.world() == 1:
+    if task.head is None or not task.head_may_be_sharded or collectives.world() == 1:
         return None
-    shard(head, collectives.rank(), collectives.world())
-    return cast(MarginHead, head)
+    shard(task.head, collectives.rank(), collectives.world())
+    return task.head
 
 
-def wrap(task: nn.Module, head: MarginHead | None) -> nn.Module:
-    """DistributedDataParallel over what is trained; the frozen teacher and a sharded head's centres are left alone."""
+def wrap(task: TrainingTask, head: MarginHead | None) -> nn.Module:
+    """DistributedDataParallel over what is trained; what is frozen and a sharded head's centres are left alone."""
+    module = as_module(task)
     if collectives.world() == 1:
-        return task
-    frozen = [name for name, parameter in task.named_parameters() if not parameter.requires_grad]
+        return module
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     frozen += [
         f"{path}.{name}"
-        for path, module in task.named_modules()
-        if not module.training
-        for name, _ in module.named_buffers(recurse=False)
+        for path, part in module.named_modules()
+        if not part.training
+        for name, _ in part.named_buffers(recurse=False)
     ]
-    sharded = [name for name, one in task.named_parameters() if head is not None and one is head.centres]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, [*frozen, *sharded])
-    # Prompts that do not learn in every step get no gradient in the others.
-    seldom = getattr(getattr(task, "apt", None), "interval", 1) > 1
-    return DistributedDataParallel(task, find_unused_parameters=seldom)
+    sharded = [name for name, one in module.named_parameters() if head is not None and one is head.centres]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, [*frozen, *sharded])
+    return DistributedDataParallel(module, find_unused_parameters=task.rests)
 
 
 def without_sync(model: nn.Module) -> AbstractContextManager[None]:

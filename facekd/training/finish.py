@@ -11,7 +11,7 @@ from torch import nn
 from facekd.common.writing import atomic_file
 from facekd.data.source import Source
 from facekd.data.verification_set import VerificationSet
-from facekd.distillation.task import Task
+from facekd.distillation.task import DistillationTask
 from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import Card, HeadCard, Metric, Threshold, describe, save_bundle
@@ -34,7 +34,7 @@ class RunResult:
         chosen_step: the step of the weights in the bundle.
         dev: the chosen weights on the dev pairs; None without dev pairs.
         report: the chosen weights on each report set.
-        prompted_teacher: the prompted teacher on the dev pairs, with the prompts of the chosen step.
+        teacher: a teacher that learnt on the dev pairs, as it was in the chosen step.
         images_per_second: of the training, over the whole run.
         path: result.json, which holds all of this.
     """
@@ -45,7 +45,7 @@ class RunResult:
     chosen_step: int
     dev: VerificationResult | None
     report: dict[str, VerificationResult]
-    prompted_teacher: VerificationResult | None
+    teacher: VerificationResult | None
     images_per_second: float
     path: Path
 
@@ -57,7 +57,7 @@ class RunResult:
 
 def finish(
     recipe: Recipe,
-    task: Task,
+    task: DistillationTask,
     source: Source,
     loop: LoopResult,
     *,
@@ -70,10 +70,10 @@ def finish(
     spec = task.student_input
     with preserved_random_state():
         report = {name: verify(task.student, spec, pairs[name]) for name in recipe.evaluation.report}
-        prompted = task.prompted_teacher
+        teacher = task.learning_teacher
         teacher_result = None
-        if prompted is not None and recipe.evaluation.dev is not None and recipe.evaluation.teacher:
-            teacher_result = verify(prompted, task.teacher_input, pairs[recipe.evaluation.dev])
+        if teacher is not None and recipe.evaluation.dev is not None and recipe.evaluation.teacher:
+            teacher_result = verify(teacher, teacher.input, pairs[recipe.evaluation.dev])
     task.to("cpu")
     card = _card(recipe, task, source, loop, dev, report, pairs)
     centres = task.head.centres.detach() if card.head is not None and task.head is not None else None
@@ -86,7 +86,7 @@ def finish(
         chosen_step=loop.chosen_step,
         dev=dev,
         report=report,
-        prompted_teacher=teacher_result,
+        teacher=teacher_result,
         images_per_second=loop.progress.images / seconds if seconds else 0.0,
         path=out / "result.json",
     )
@@ -106,7 +106,7 @@ def to_dict(recipe: Recipe, result: RunResult, loop: LoopResult | None = None) -
         "chosen_step": result.chosen_step,
         "dev": result.dev.to_dict() if result.dev else None,
         "report": {name: one.to_dict() for name, one in result.report.items()},
-        "prompted_teacher_dev": result.prompted_teacher.to_dict() if result.prompted_teacher else None,
+        "teacher_dev": result.teacher.to_dict() if result.teacher else None,
         "images_per_second": result.images_per_second,
         "bundle": str(result.bundle),
         "log": str(result.path.with_name("log.jsonl")),
@@ -130,7 +130,7 @@ def verify(model: nn.Module, spec: InputSpec, pairs: VerificationSet) -> Verific
 
 def _card(
     recipe: Recipe,
-    task: Task,
+    task: DistillationTask,
     source: Source,
     loop: LoopResult,
     dev: VerificationResult | None,

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.data.source import Source
 from facekd.distributed import collectives
 from facekd.distributed.ranks import is_lost_rank
 from facekd.recipe import Recipe
 from facekd.training import distributed, resumption
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore
-from facekd.training.feed import Feed, Window
+from facekd.training.data import StepBatches, TrainingData
 from facekd.training.interruption import Interrupted, StopRequest
 from facekd.training.log import NoLog, Reporter, TrainingLog
 from facekd.training.meter import Meter, Progress
@@ -25,7 +24,8 @@ from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
 from facekd.training.precision import Precision, candidates, choose_device, fastest_training
 from facekd.training.reproducibility import preserved_random_state, random_state, seed_everything, set_random_state
 from facekd.training.shards import Shards
-from facekd.training.step import Diverged, Stepper, StepReport
+from facekd.training.step import Diverged, StepReport, TrainStep
+from facekd.training.task import TrainingTask, as_module
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 """(student, step) -> figures on the dev pairs; "accuracy" chooses the best checkpoint."""
@@ -54,9 +54,9 @@ class Trainer:
     """Trains a task by a recipe, in one process or as one of several ranks; rank 0 alone evaluates, logs and saves.
 
     Args:
-        recipe: data, optimisation, training sections are used.
-        task: see facekd.distillation.task; already built, on the CPU.
-        source: the training faces.
+        recipe: the sections optimisation and training are used.
+        task: see facekd.training.task; already built, on the CPU.
+        data: the training faces, in batches.
         out: `checkpoints/` and `log.jsonl` go here.
         evaluate: dev figures of the student, None for no evaluation.
         reporter: where progress goes.
@@ -66,22 +66,22 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        task: Any,
-        source: Source,
+        task: TrainingTask,
+        data: TrainingData,
         *,
         out: Path,
         evaluate: Evaluate | None = None,
         reporter: Reporter | None = None,
         resume_command: str = "the same command with --resume",
     ) -> None:
-        self.recipe, self.task, self.source, self.out = recipe, task, source, out
+        self.recipe, self.task, self.data, self.out = recipe, task, data, out
+        self.module = as_module(task)
         self._first = collectives.rank() == 0
         self.reporter = reporter or Reporter()
         self._evaluate = evaluate
         self._resume_command = resume_command
         self._settings = recipe.training
-        self.feed = Feed(recipe, source)
-        self.total_steps = self.feed.total_steps()
+        self.total_steps = data.total_steps()
         self.store = CheckpointStore(out / "checkpoints", keep_last=self._settings.keep_last, warn=self.reporter.warn)
         self.progress = Progress()
         self.history: dict[int, dict[str, float]] = {}
@@ -101,10 +101,10 @@ class Trainer:
         if saved is None:
             seed_everything(distributed.seed_of(self.recipe.seed, 0))
         else:
-            resumption.check(saved, self.recipe, self.source, warn=self.reporter.warn)
-        self.task.train()
+            resumption.check(saved, self.recipe, self.data, warn=self.reporter.warn)
+        self.module.train()
         self.precision, measured = self._choose_precision(saved)
-        self.precision.place(self.task)
+        self.precision.place(self.module)
         self._make_parts()
         if loaded is not None:
             self._load(*loaded)
@@ -114,7 +114,7 @@ class Trainer:
             if measured:
                 self.log.write("precision", self.progress.step, measured)
             if self._settings.compile:
-                self.task.compile()
+                self.module.compile()
             self.reporter.start(self.progress.step, self.total_steps)
             try:
                 self._train(stop)
@@ -145,8 +145,8 @@ class Trainer:
         options = candidates(self._settings.precision, self._settings.channels_last, device)
         if len(options) == 1:
             return options[0], {}
-        batch = self.feed.first_batch()
-        order = fastest_training(options, self.task, batch["images"], batch["labels"])
+        batch = self.data.first_batch()
+        order = fastest_training(options, self.module, batch["images"], batch["labels"])
         pace = {one.precision.describe(): len(batch["labels"]) / one.seconds for one in order}
         listing = ", ".join(f"{name} {images:.1f}" for name, images in pace.items())
         self.reporter.say(f"precision: {order[0].precision.describe()} is fastest here (images/s: {listing})")
@@ -159,10 +159,10 @@ class Trainer:
         sharded = [] if head is None else [head.centres]
         groups = self.task.parameter_groups()
         self.optimisers = Optimisers(groups, schedule=schedule, clip_norm=optimisation.clip_norm, sharded=sharded)
-        self.shards = Shards(getattr(self.task, "head", None), self.optimisers)
+        self.shards = Shards(self.task.head, self.optimisers)
         self.scaler = self.precision.scaler()
         model = distributed.wrap(self.task, head)
-        self.stepper = Stepper(self.task, self.optimisers, self.precision, self.scaler, model)
+        self.train_step = TrainStep(self.task, self.optimisers, self.precision, self.scaler, model)
         decay = self._settings.ema
         self.average = None if decay is None else WeightAverage(self.task.student, decay)
 
@@ -173,20 +173,20 @@ class Trainer:
         clock = time.perf_counter()
         minutes = self._settings.max_minutes
         meter = Meter()
-        windows = self.feed.windows(self.progress.epoch, self.progress.batch)
+        steps = self.data.steps(self.progress.epoch, self.progress.batch)
         while self.progress.step < self.total_steps:
-            window = self._next(windows, stop)
+            step_batches = self._next(steps, stop)
             before = random_state()
-            report = self._step(window, before)
+            report = self._step(step_batches, before)
             self.progress.step += 1
-            self.progress.epoch, self.progress.batch = window.epoch, window.next_batch
-            if window.next_batch == self.feed.batches_per_epoch:
-                self.progress.epoch, self.progress.batch = window.epoch + 1, 0
+            self.progress.epoch, self.progress.batch = step_batches.epoch, step_batches.next_batch
+            if step_batches.next_batch == self.data.batches_per_epoch:
+                self.progress.epoch, self.progress.batch = step_batches.epoch + 1, 0
             clock, spent = time.perf_counter(), time.perf_counter() - clock
             self.progress.seconds += spent
             out_of_time = minutes is not None and collectives.anywhere(time.monotonic() - began >= 60 * minutes)
             last = out_of_time or self.progress.step == self.total_steps
-            meter.add(self.progress, window, report)
+            meter.add(self.progress, step_batches, report)
             if last or self.progress.step % self._settings.log_every == 0:
                 self._log(meter)
                 meter = Meter(started=clock)
@@ -204,9 +204,9 @@ class Trainer:
             meter.started += time.perf_counter() - clock
             clock = time.perf_counter()
 
-    def _next(self, windows: Any, stop: StopRequest) -> Window:
+    def _next(self, steps: Any, stop: StopRequest) -> StepBatches:
         try:
-            return next(windows)
+            return next(steps)
         except RuntimeError as error:
             if collectives.world() > 1 and is_lost_rank(error):
                 raise
@@ -220,12 +220,12 @@ class Trainer:
         done = f"{self.progress.step} of {self.total_steps}"
         return f"{why}: stopped and saved after step {done}; go on with: {self._resume_command}"
 
-    def _step(self, window: Window, before: dict[str, Any]) -> StepReport | None:
-        """One step; None if the window has no readable image left."""
-        if not window.batches:
+    def _step(self, step_batches: StepBatches, before: dict[str, Any]) -> StepReport | None:
+        """One step; None if there is no readable image left."""
+        if not step_batches.batches:
             return None
         try:
-            report = self.stepper.step(window, self.progress.step)
+            report = self.train_step.step(step_batches, self.progress.step)
         except Diverged as error:
             self._diverged(error, before)
         if self.average is not None and not report.skipped:
@@ -274,7 +274,7 @@ class Trainer:
         self.reporter.figures(self.progress.step, self.total_steps, text)
 
     def _epochs(self) -> float:
-        return self.progress.epoch + self.progress.batch / self.feed.batches_per_epoch
+        return self.progress.epoch + self.progress.batch / self.data.batches_per_epoch
 
     # State
 
@@ -285,7 +285,7 @@ class Trainer:
         if not self._first:
             return
         state = {
-            **resumption.identity(self.recipe, self.source),
+            **resumption.identity(self.recipe, self.data),
             "progress": vars(self.progress).copy(),
             "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
             "task": task,

@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from facekd.training.feed import Window
+from facekd.training.data import StepBatches
 from facekd.training.log import resident_mib
 from facekd.training.step import StepReport
 
@@ -51,13 +51,13 @@ class Meter:
     _wait_seconds: float = 0.0
     _last: StepReport | None = None
 
-    def add(self, progress: Progress, window: Window, report: StepReport | None) -> None:
-        """Counts one step; `report` is None if the window had no readable image."""
-        progress.images += window.total
-        progress.broken += len(window.broken)
-        self._images += window.total
-        self._wait_seconds += window.wait_seconds
-        self.broken += window.broken
+    def add(self, progress: Progress, step_batches: StepBatches, report: StepReport | None) -> None:
+        """Counts one step; `report` is None if there was no readable image."""
+        progress.images += step_batches.total
+        progress.broken += len(step_batches.broken)
+        self._images += step_batches.total
+        self._wait_seconds += step_batches.wait_seconds
+        self.broken += step_batches.broken
         if report is None:
             return
         progress.skipped += report.skipped

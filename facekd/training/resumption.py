@@ -1,14 +1,12 @@
 """Whether a checkpoint belongs to the run that wants to go on from it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import ValidationError
 
 from facekd.common.errors import UsageError
-from facekd.data.source import Source
-from facekd.distillation.registry import check_term
 from facekd.distributed import collectives
 from facekd.recipe import Recipe
 
@@ -28,12 +26,20 @@ FREE_FIELDS = frozenset(
 """Fields of the recipe that do not change what is learnt: a resumed run may have other values."""
 
 
-def identity(recipe: Recipe, source: Source) -> dict[str, Any]:
+class Identified(Protocol):
+    """Data that a run can be known by: a source, or the batches of the loop."""
+
+    name: str
+
+    def fingerprint(self) -> str: ...
+
+
+def identity(recipe: Recipe, data: Identified) -> dict[str, Any]:
     """What a checkpoint remembers of its run."""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash(),
-        "data": source.fingerprint(),
+        "data": data.fingerprint(),
         "environment": {
             "torch": str(torch.__version__),
             "threads": torch.get_num_threads(),
@@ -42,7 +48,7 @@ def identity(recipe: Recipe, source: Source) -> dict[str, Any]:
     }
 
 
-def check(state: Mapping[str, Any], recipe: Recipe, source: Source, *, warn: Callable[[str], None]) -> None:
+def check(state: Mapping[str, Any], recipe: Recipe, data: Identified, *, warn: Callable[[str], None]) -> None:
     """Compares a checkpoint's identity with the run's.
 
     Raises:
@@ -56,12 +62,12 @@ def check(state: Mapping[str, Any], recipe: Recipe, source: Source, *, warn: Cal
                     f"cannot resume with another recipe: {name} was {before.get(name)!r}, is now {now.get(name)!r}. "
                     "Give the same recipe, or another --out"
                 )
-    if state["data"] != source.fingerprint():
+    if state["data"] != data.fingerprint():
         raise UsageError(
-            f"cannot resume with other data: {source.name} has fingerprint {source.fingerprint()[:12]}, "
+            f"cannot resume with other data: {data.name} has fingerprint {data.fingerprint()[:12]}, "
             f"the run began on {state['data'][:12]}"
         )
-    now_environment = identity(recipe, source)["environment"]
+    now_environment = identity(recipe, data)["environment"]
     for name, value in state["environment"].items():
         if now_environment[name] != value:
             warn(f"{name} was {value}, is now {now_environment[name]}: the result is not bit for bit that of one run")
@@ -79,12 +85,9 @@ def _comparable(before: Mapping[str, Any], now: Recipe) -> tuple[Mapping[str, An
 
 
 def _complete(recipe: Recipe) -> dict[str, Any]:
-    """The recipe with every setting of every term: a default may be left to itself or stated."""
-    terms = [
-        {name: check_term(name, values).model_dump(mode="json") for name, values in entry.items()}
-        for entry in recipe.distillation
-    ]
-    return recipe.model_dump(mode="json") | {"distillation": terms}
+    """The recipe with every setting of every method: a default may be left to itself or stated."""
+    methods = [{entry.name: entry.settings.model_dump(mode="json")} for entry in recipe.entries()]
+    return recipe.model_dump(mode="json") | {"distillation": methods}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from facekd.common.writing import FolderKind, check_replaceable
 from facekd.data.source import Source, open_source
 from facekd.data.verification_set import VerificationSet, load_verification_set
 from facekd.distillation.build import build_task
-from facekd.distillation.task import Task
+from facekd.distillation.task import DistillationTask
 from facekd.distributed import collectives
 from facekd.distributed.ranks import restarted
 from facekd.evaluation.verification import VerificationResult
@@ -24,6 +24,7 @@ from facekd.training.finish import RunResult, finish, verify
 from facekd.training.log import Reporter
 from facekd.training.loop import Trainer
 from facekd.training.reproducibility import seed_everything
+from facekd.training.stream import BatchStream
 
 _MADE_BY_A_RUN = re.compile(
     r"log\.jsonl|result\.json|recipe\.yaml|bundle/[^/]+\.(safetensors|json|md)|checkpoints/\.?[^/]*(step-|writing-).*"
@@ -86,7 +87,7 @@ def _run_recipe(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter, 
 
 def run(
     recipe: Recipe,
-    task: Task,
+    task: DistillationTask,
     source: Source,
     *,
     out: Path,
@@ -112,17 +113,16 @@ def run(
         # LFW's View 1 lists its genuine pairs first: folds of one kind say little, one threshold for all pairs does.
         accuracy = result.best_accuracy if result.one_kind_folds else result.accuracy
         figures = {"accuracy": accuracy, "std": result.std, "auc": result.auc, "seconds": result.seconds or 0.0}
-        teacher = task.prompted_teacher
-        if teacher is not None and recipe.evaluation.teacher:
-            prompted = verify(teacher, task.teacher_input, dev)
-            best = prompted.best_accuracy if prompted.one_kind_folds else prompted.accuracy
-            figures |= {"prompted_teacher_accuracy": best, "prompted_teacher_auc": prompted.auc}
+        if (teacher := task.learning_teacher) is not None and recipe.evaluation.teacher:
+            learnt = verify(teacher, teacher.input, dev)
+            best = learnt.best_accuracy if learnt.one_kind_folds else learnt.accuracy
+            figures |= {"teacher_accuracy": best, "teacher_auc": learnt.auc}
         return figures
 
     trainer = Trainer(
         recipe,
         task,
-        source,
+        BatchStream(recipe, source),
         out=out,
         evaluate=dev_figures if dev is not None else None,
         reporter=reporter,

@@ -1,19 +1,19 @@
-"""One optimiser step: forward, backward over the window's batches, checks, clip, update."""
+"""One optimiser step: forward, backward over its batches, checks, clip, update."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from facekd.common.errors import FacekdError
 from facekd.distributed import collectives
+from facekd.training.data import Batch, StepBatches
 from facekd.training.distributed import without_sync
-from facekd.training.feed import Window
 from facekd.training.optimisation import Optimisers
 from facekd.training.precision import Precision
+from facekd.training.task import TaskOutput, TrainingTask, as_module
 
 MAX_SKIPS_IN_A_ROW = 25
 """fp16 steps that may overflow one after the other: the scale falls from 65,536 to below 0.01 meanwhile."""
@@ -38,7 +38,7 @@ class StepReport:
     """What one step did.
 
     Attributes:
-        parts: the loss ("loss") and its parts, means over the window's images.
+        parts: the loss ("loss") and its parts, means over the step's images.
         gradient_norm: global norm before clipping.
         rates: learning rate by parameter group.
         skipped: nothing was updated, since the fp16 gradients overflowed.
@@ -50,12 +50,12 @@ class StepReport:
     skipped: bool
 
 
-class Stepper:
+class TrainStep:
     """Makes optimiser steps of a task.
 
-    The loss of a window is the mean over its images, whatever their split into batches: each batch's loss counts by
-    its share of the images. So accumulation equals the large batch exactly, up to batch normalisation, and a window
-    that is shorter (end of an epoch, broken images) has the same scale.
+    The loss of a step is the mean over its images, whatever their split into batches: each batch's loss counts by
+    its share of the images. So accumulation equals the large batch exactly, up to batch normalisation, and a step
+    of fewer images (end of an epoch, broken images) has the same scale.
 
     Args:
         task: forward(images uint8 [b, 3, h, w], labels int64 [b]) -> TaskOutput.
@@ -68,35 +68,34 @@ class Stepper:
 
     def __init__(
         self,
-        task: nn.Module,
+        task: TrainingTask,
         optimisers: Optimisers,
         precision: Precision,
         scaler: torch.amp.GradScaler | None,
         model: nn.Module | None = None,
     ) -> None:
         self.task = task
-        self.model = model or task
+        self.model = model or as_module(task)
         self.optimisers = optimisers
         self.precision = precision
         self.scaler = scaler
         self.skipped = 0
         self._skipped_in_a_row = 0
 
-    def step(self, window: Window, step: int) -> StepReport:
+    def step(self, step_batches: StepBatches, step: int) -> StepReport:
         """Makes optimiser step number `step` (from 0).
 
         Raises:
             Diverged: the loss or gradient is not finite; nothing has changed then.
         """
-        if (begin_step := getattr(self.task, "begin_step", None)) is not None:
-            begin_step(step)
+        self.task.begin_step(step)
         rates = self.optimisers.set_rates(step)
-        buffers = _Buffers(self.task)
+        buffers = _Buffers(as_module(self.task))
         self.optimisers.zero_grad()
         losses, parts = [], []
-        shares = [len(batch["labels"]) * collectives.world() / window.total for batch in window.batches]
-        for batch, share in zip(window.batches, shares, strict=True):
-            with nullcontext() if batch is window.batches[-1] else without_sync(self.model):
+        shares = [len(batch["labels"]) * collectives.world() / step_batches.total for batch in step_batches.batches]
+        for batch, share in zip(step_batches.batches, shares, strict=True):
+            with nullcontext() if batch is step_batches.batches[-1] else without_sync(self.model):
                 output = self._forward(batch)
                 loss = output.loss * share
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -120,20 +119,21 @@ class Stepper:
             self._skipped_in_a_row = 0
         else:
             buffers.restore()
-            self._give_up_or_skip(values, batch_losses, norm_value, window)
+            self._give_up_or_skip(values, batch_losses, norm_value, step_batches)
         if self.scaler is not None:
             self.scaler.update()
         self.optimisers.zero_grad()
         return StepReport(values, norm_value, rates, skipped=not finite)
 
-    def _forward(self, batch: dict[str, Any]) -> Any:
+    def _forward(self, batch: Batch) -> TaskOutput:
         images = self.precision.images(batch["images"])
         labels = batch["labels"].to(self.precision.device, non_blocking=True)
         with self.precision.autocast():
-            return self.model(images, labels)
+            output: TaskOutput = self.model(images, labels)
+        return output
 
     def _give_up_or_skip(
-        self, parts: dict[str, float], batch_losses: Sequence[float], norm: float, window: Window
+        self, parts: dict[str, float], batch_losses: Sequence[float], norm: float, step_batches: StepBatches
     ) -> None:
         self.skipped += 1
         self._skipped_in_a_row += 1
@@ -142,8 +142,8 @@ class Stepper:
         self.optimisers.zero_grad()
         values = [loss for loss in batch_losses if not _is_finite(loss)]
         bad = [not _is_finite(loss) for loss in batch_losses]
-        keys = [key for batch, wrong in zip(window.batches, bad, strict=True) if wrong for key in batch["keys"]]
-        everyone = collectives.gather_objects((values, keys, window.keys))
+        keys = [key for batch, wrong in zip(step_batches.batches, bad, strict=True) if wrong for key in batch["keys"]]
+        everyone = collectives.gather_objects((values, keys, step_batches.keys))
         values = [value for one in everyone for value in one[0]]
         keys = [key for one in everyone for key in one[1 if values else 2]]
         what, value = ("loss", values[0]) if values else ("gradient norm", norm)

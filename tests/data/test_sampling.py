@@ -12,7 +12,7 @@ from facekd.data.sampling import IdentityGroups
 from facekd.data.source import open_source
 from facekd.data.synthetic import SyntheticSource
 from facekd.recipe import Recipe
-from facekd.training.feed import Feed
+from facekd.training.stream import BatchStream
 
 COUNTS = (1, 7, 2, 3, 0, 8, 1, 5, 4)  # 31 images of 8 identities, and a label without images
 LABELS = np.repeat(np.arange(len(COUNTS)), COUNTS)
@@ -86,22 +86,26 @@ def recipe(**fields: object) -> Recipe:
 
 def test_the_feed_goes_on_in_the_middle_of_an_epoch_and_its_batches_hold_pairs() -> None:
     source = open_source(recipe().data.source)
-    feed = Feed(recipe(), source)
-    windows = feed.windows(1, 0)
-    run = [next(windows) for _ in range(feed.batches_per_epoch + 2)]
-    again = feed.windows(1, 3)
+    stream = BatchStream(recipe(), source)
+    steps = stream.steps(1, 0)
+    run = [next(steps) for _ in range(stream.batches_per_epoch + 2)]
+    again = stream.steps(1, 3)
     for expected in run[3:]:
-        window = next(again)
-        assert (window.epoch, window.next_batch, window.keys) == (expected.epoch, expected.next_batch, expected.keys)
-        assert torch.equal(window.batches[0]["images"], expected.batches[0]["images"])
+        one = next(again)
+        assert (one.epoch, one.next_batch, one.keys) == (
+            expected.epoch,
+            expected.next_batch,
+            expected.keys,
+        )
+        assert torch.equal(one.batches[0]["images"], expected.batches[0]["images"])
     pairs = [len(labels) - len(set(labels)) for labels in (one.batches[0]["labels"].tolist() for one in run)]
     # 14 of 17 groups are of one identity; batches of two groups are 8.
-    assert sum(pairs[: feed.batches_per_epoch]) >= 14 - 1
+    assert sum(pairs[: stream.batches_per_epoch]) >= 14 - 1
 
 
 def test_what_makes_no_groups_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch_size 4 is not a multiple of data.images_per_identity 3"):
         recipe(images_per_identity=3)
     with pytest.raises(UsageError, match=r"2 \.\. 5, the images of the largest identity; got 8"):
-        Feed(recipe().model_copy(update={"data": recipe().data.model_copy(update={"images_per_identity": 8})}),
+        BatchStream(recipe().model_copy(update={"data": recipe().data.model_copy(update={"images_per_identity": 8})}),
              SyntheticSource(identities=7, images=5))  # fmt: skip

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from facekd.data.synthetic import SyntheticSource
-from facekd.distillation.registry import Shapes, Term, Views, check_term, find_term
-from facekd.distillation.task import Task
+from facekd.distillation.losses.base import DistillationBatch, DistillationLoss, Shapes
+from facekd.distillation.task import DistillationTask
 from facekd.heads import CosFace
 from facekd.models.bundle import HeadCard, describe, save_bundle
 from facekd.models.registry import create_model
 from facekd.recipe import Recipe
+from facekd.recipe.methods import check_settings, find_method
 
 
 @dataclass
@@ -33,8 +34,8 @@ class Faces:
     theirs: CosFace
 
     @property
-    def views(self) -> Views:
-        return Views(
+    def batch(self) -> DistillationBatch:
+        return DistillationBatch(
             None,
             self.student,
             None,
@@ -63,7 +64,7 @@ class Faces:
 
 
 MakeFaces = Callable[..., Faces]
-MakeTerm = Callable[..., Term]
+MakeLoss = Callable[..., DistillationLoss]
 
 
 @pytest.fixture
@@ -84,23 +85,22 @@ def make_faces() -> MakeFaces:
 
 
 @pytest.fixture
-def make_term() -> MakeTerm:
+def make_term() -> MakeLoss:
     """`make_term(name, **settings)` -> the term as a recipe would build it, for embeddings of 8 and 5 identities."""
 
-    def make(name: str, *, shapes: Shapes | None = None, **settings: Any) -> Term:
-        entry = find_term(name)
-        assert entry.build is not None
-        return entry.build(check_term(name, settings), shapes or Shapes(8, (2, 2), 8, 12, (2, 2), 8, 5))
+    def make(name: str, *, shapes: Shapes | None = None, **settings: Any) -> DistillationLoss:
+        method: Any = find_method(name)
+        return method(check_settings(name, method, settings), shapes or Shapes(8, (2, 2), 8, 12, (2, 2), 8, 5))
 
     return make
 
 
 @pytest.fixture
-def learns_alone() -> Callable[[Term, Faces], None]:
+def learns_alone() -> Callable[[DistillationLoss, Faces], None]:
     """Asserts that a term's losses move the student and never the teacher."""
 
-    def check(term: Term, faces: Faces) -> None:
-        parts = term(faces.views)
+    def check(term: DistillationLoss, faces: Faces) -> None:
+        parts = term(faces.batch)
         assert parts.keys() == term.weights.keys()
         torch.stack([term.weights[name] * part for name, part in parts.items()]).sum().backward()
         assert faces.student.grad is not None and bool(torch.isfinite(faces.student.grad).all())
@@ -163,7 +163,7 @@ class Tiny:
         images = np.stack([self.source.read(i) for i in range(6)]).transpose(0, 3, 1, 2)
         return torch.from_numpy(images.copy()), torch.from_numpy(self.source.labels[:6].copy())
 
-    def train(self, task: Task, steps: int = 3) -> None:
+    def train(self, task: DistillationTask, steps: int = 3) -> None:
         """So many steps of AdamW on that batch, for everything that the task says is to learn."""
         images, labels = self.batch()
         task.train()

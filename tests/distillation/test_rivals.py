@@ -9,8 +9,8 @@ import torch
 
 from facekd.common.errors import UsageError
 from facekd.distillation.build import build_task
-from facekd.distillation.registry import find_term
-from facekd.distillation.task import Task
+from facekd.distillation.task import DistillationTask
+from facekd.recipe.methods import find_method
 
 OWN_LOSS = ("adadistill", "margindistillation")  # they take the head's place
 RIVALS = (
@@ -30,7 +30,7 @@ RIVALS = (
 )
 
 
-def step(task: Task, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+def step(task: DistillationTask, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
     out = task.train()(*batch)
     task.zero_grad()
     out.loss.backward()
@@ -38,7 +38,7 @@ def step(task: Task, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torc
 
 
 def test_every_rival_of_the_list_is_a_term() -> None:
-    assert all(find_term(name).build is not None for name in (*RIVALS, "embedding", "similarity", "urfm"))
+    assert all(find_method(name).teaches == "student" for name in (*RIVALS, "embedding", "similarity", "urfm"))
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -69,7 +69,7 @@ def test_moving_centres_and_thresholds_survive_a_checkpoint(tiny: Any, teacher: 
     step(one, tiny.batch())
     state = copy.deepcopy(one.trainable_state_dict())
     assert {"terms.adadistill.head.centres", "terms.ekd.student_thresholds"} <= state.keys()
-    assert not any(key.startswith("teacher_head") for key in state)
+    assert not any(key.startswith("teacher.classifier") for key in state)
     two.load_trainable_state_dict(state)
     for task in (one, two):
         step(task, tiny.batch())
@@ -104,8 +104,8 @@ def test_proxylesskd_is_the_inherited_frozen_classifier_and_nothing_else(tiny: A
     head = {"name": "cosface", "init": "teacher", "freeze": True}
     task = build_task(tiny.recipe(teacher, head=head), tiny.source)
     kd = build_task(tiny.recipe(teacher, "kd"), tiny.source)
-    assert task.head is not None and kd.teacher_head is not None and task.teacher is None
-    cosines = torch.nn.functional.cosine_similarity(task.head.centres, kd.teacher_head.centres)
+    assert task.head is not None and kd.teacher.classifier is not None and task.teacher is None
+    cosines = torch.nn.functional.cosine_similarity(task.head.centres, kd.teacher.classifier.centres)
     torch.testing.assert_close(cosines, torch.ones(6))
     assert step(task, tiny.batch()).keys() == {"identity"}
     assert task.head.centres.grad is None

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.distillation.build import build_task
-from facekd.distillation.teacher import OnnxTeacher
+from facekd.distillation.teachers.model_file import ModelFileTeacher
 from facekd.heads import create_head
-from facekd.training.feed import Window
+from facekd.training.data import StepBatches
 from facekd.training.optimisation import Optimisers, Schedule
 from facekd.training.precision import Precision
-from facekd.training.step import Stepper
+from facekd.training.step import TrainStep
 
 ONE_BLOCK: dict[str, Any] = {"embed_dim": 16, "depths": [1], "num_heads": [1]}
 URFM: dict[str, Any] = {"local_centres": 4, "width": 16, "heads": 2}
@@ -50,13 +50,15 @@ def test_prompts_learn_in_every_so_many_steps_and_the_rest_in_each(tiny: Any, te
     recipe = tiny.recipe(teacher, *FULL[:2], {"apt": {"prompts": 3, "interval": 2}})
     task = build_task(recipe, tiny.source)
     optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=9), clip_norm=None)
-    stepper = Stepper(task, optimisers, Precision(name="fp32", channels_last=False, device=torch.device("cpu")), None)
+    train_step = TrainStep(
+        task, optimisers, Precision(name="fp32", channels_last=False, device=torch.device("cpu")), None
+    )
     images, labels = tiny.batch()
-    window = Window([{"images": images, "labels": labels, "keys": []}], 0, 1)
+    step_batches = StepBatches([{"images": images, "labels": labels, "keys": []}], 0, 1)
     moved = []
     for step in range(4):
         before = {name: p.detach().clone() for name, p in task.named_parameters()}
-        stepper.step(window, step)
+        train_step.step(step_batches, step)
         moved.append({name.split(".")[0] for name, p in task.named_parameters() if not torch.equal(p, before[name])})
     assert moved == [{"student", "head", "terms", "teacher"}, {"student", "head", "terms"}] * 2
 
@@ -76,7 +78,7 @@ def test_the_teachers_own_loss_is_its_margin_softmax(tiny: Any, teacher: Path) -
     task = build_task(tiny.recipe(teacher, {"apt": {"prompts": 3}}), tiny.source)
     images, labels = tiny.batch()
     given = task(images, labels).parts["teacher.identity"]
-    centres = task.teacher_head.centres  # type: ignore[union-attr]
+    centres = task.teacher.classifier.centres  # type: ignore[union-attr]
     embedding = task.teacher((images.float() - 127.5) / 127.5).embedding  # type: ignore[misc,operator]
     cosines = functional.normalize(embedding) @ functional.normalize(centres).T
     logits = 16 * (cosines - 0.2 * functional.one_hot(labels, 6))
@@ -156,17 +158,17 @@ def test_state_round_trip_leaves_the_teacher_out(tiny: Any, teacher: Path) -> No
         two.load_trainable_state_dict({key: value for key, value in state.items() if "prompts" not in key})
 
 
-def test_prompted_teacher_for_evaluation_gives_the_prompted_embedding(tiny: Any, teacher: Path) -> None:
+def test_learning_teacher_for_evaluation_gives_the_prompted_embedding(tiny: Any, teacher: Path) -> None:
     task = build_task(tiny.recipe(teacher, *FULL), tiny.source)
     x = torch.randn(2, 3, 112, 112)
-    assert task.prompted_teacher is not None
-    assert torch.equal(task.prompted_teacher(x), task.teacher(x).embedding)  # type: ignore[misc,operator]
-    assert build_task(tiny.recipe(teacher, {"embedding": {}}), tiny.source).prompted_teacher is None
+    assert task.learning_teacher is not None
+    assert torch.equal(task.learning_teacher(x), task.teacher(x).embedding)  # type: ignore[misc,operator]
+    assert build_task(tiny.recipe(teacher, {"embedding": {}}), tiny.source).learning_teacher is None
 
 
 def test_centres_start_at_the_teachers(tiny: Any, teacher: Path) -> None:
     task = build_task(tiny.recipe(teacher, {"embedding": {}}, head={"name": "cosface", "init": "teacher"}), tiny.source)
-    reference = build_task(tiny.recipe(teacher, {"apt": {}}), tiny.source).teacher_head
+    reference = build_task(tiny.recipe(teacher, {"apt": {}}), tiny.source).teacher.classifier  # type: ignore[union-attr]
     assert task.head is not None and reference is not None
     cosines = functional.cosine_similarity(task.head.centres, reference.centres)
     torch.testing.assert_close(cosines, torch.ones(6))
@@ -229,7 +231,7 @@ def test_an_onnx_model_teaches_by_its_embeddings(tiny: Any, shared: Path) -> Non
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     x = ((images.numpy().astype(np.float32) - 127.5) / 127.5).astype(np.float32)
     expected = session.run(None, {session.get_inputs()[0].name: x})[0]
-    torch.testing.assert_close(task.teacher(torch.from_numpy(x)), torch.from_numpy(expected))  # type: ignore[misc,operator]
+    torch.testing.assert_close(task.teacher(torch.from_numpy(x)).embedding, torch.from_numpy(expected))  # type: ignore[misc,operator]
     with pytest.raises(UsageError, match="tokens"):
         build_task(tiny.recipe(model, {"urfm": {}}, model={"arguments": wide}), tiny.source)
 
@@ -255,4 +257,4 @@ def test_an_onnx_teacher_that_cannot_teach_is_refused(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(FacekdError, match=message):
-        OnnxTeacher(tmp_path / "m.onnx")(torch.zeros(2, 3, 112, 112))
+        ModelFileTeacher(tmp_path / "m.onnx")(torch.zeros(2, 3, 112, 112))

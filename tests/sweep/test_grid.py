@@ -9,7 +9,6 @@ import torch
 import yaml
 
 from facekd.common.errors import UsageError
-from facekd.distillation.registry import check_term
 from facekd.models.counting import count_macs
 from facekd.models.registry import create_model
 from facekd.recipe import Recipe, load_recipe
@@ -79,7 +78,7 @@ def test_the_whole_method_is_that_of_its_recipe_in_every_table() -> None:
 
 def settings_of(recipe: Recipe) -> tuple[Any, ...]:
     """What is learnt from: every term with all its settings, and the head."""
-    terms = {name: check_term(name, values) for entry in recipe.distillation for name, values in entry.items()}
+    terms: dict[str, Any] = {entry.name: entry.settings for entry in recipe.entries()}
     return terms, recipe.head
 
 

@@ -10,21 +10,21 @@ import sys
 from pathlib import Path
 
 from facekd.cli import main
-from facekd.training.feed import Feed
+from facekd.training.stream import BatchStream
 
 
 def die_once(mark: Path) -> None:
-    """Makes the fourth window of rank 1 its last."""
-    windows = Feed.windows
+    """Makes the fourth step of rank 1 its last."""
+    steps = BatchStream.steps
 
-    def watched(self: Feed, epoch: int, batch: int):  # type: ignore[no-untyped-def]
-        for number, window in enumerate(windows(self, epoch, batch)):
+    def watched(self: BatchStream, epoch: int, batch: int):  # type: ignore[no-untyped-def]
+        for number, step_batches in enumerate(steps(self, epoch, batch)):
             if number == 3 and not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            yield window
+            yield step_batches
 
-    Feed.windows = watched  # type: ignore[method-assign]
+    BatchStream.steps = watched  # type: ignore[method-assign]
 
 
 def gloo_threads() -> list[str]:

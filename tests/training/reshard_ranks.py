@@ -15,7 +15,7 @@ import forked_ranks
 import torch
 
 from facekd.common.errors import FacekdError
-from facekd.distillation.task import ParameterGroup
+from facekd.distillation.parameter_group import ParameterGroup
 from facekd.distributed import collectives
 from facekd.heads import ArcFace
 from facekd.heads.partial_fc import shard

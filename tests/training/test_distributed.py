@@ -18,7 +18,7 @@ from facekd.data.synthetic import SyntheticSource
 from facekd.distributed import collectives
 from facekd.recipe import Recipe
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore
-from facekd.training.feed import Feed
+from facekd.training.stream import BatchStream
 
 HERE = Path(__file__).parent
 
@@ -193,8 +193,8 @@ def test_every_image_comes_once_over_all_ranks_in_the_batches_of_one_process(
 
     def batches(rank: int, world: int, epoch: int, batch: int) -> list[set[str]]:
         rank_of(monkeypatch, rank, world)
-        windows = Feed(feed_recipe(), source).windows(epoch, batch)
-        return [set(next(windows).keys) for _ in range(4 - batch)]
+        steps = BatchStream(feed_recipe(), source).steps(epoch, batch)
+        return [set(next(steps).keys) for _ in range(4 - batch)]
 
     for epoch, batch in ((0, 0), (1, 0), (1, 3)):
         whole = batches(0, 1, epoch, batch)
@@ -211,17 +211,22 @@ def test_ranks_that_do_not_divide_the_batch_are_refused(monkeypatch: pytest.Monk
     for world in (5, 12):
         rank_of(monkeypatch, 0, world)
         with pytest.raises(UsageError, match=rf"batch_size = 12 .* over {world} .*start 1, 2, 3, 4, 6 ranks"):
-            Feed(feed_recipe(), source)
+            BatchStream(feed_recipe(), source)
 
 
 def test_a_batch_that_one_rank_lost_is_left_out_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
     source = SyntheticSource(identities=5, images=10)
     monkeypatch.setattr(source, "read", lambda i: np.zeros((4, 4, 3), np.uint8))
     rank_of(monkeypatch, 0, 2)
-    # The other rank: nothing broken in this window but its second batch, of which one image is left.
+    # The other rank: nothing broken in this step but its second batch, of which one image is left.
     monkeypatch.setattr(collectives, "gather_numbers", lambda *numbers: [list(numbers), [0, 6, 1]])
-    window = next(Feed(feed_recipe(accumulation=2), source).windows(0, 0))
-    assert (len(window.batches), window.images, window.total, window.next_batch) == (1, 6, 12, 2)
+    step = next(BatchStream(feed_recipe(accumulation=2), source).steps(0, 0))
+    assert (len(step.batches), step.images, step.total, step.next_batch) == (
+        1,
+        6,
+        12,
+        2,
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's list of threads")

@@ -1,4 +1,4 @@
-"""The loop with a task of its own: windows, accumulation, divergence, interruption, resuming."""
+"""The loop with a task of its own: steps, accumulation, divergence, interruption, resuming."""
 
 import json
 import os
@@ -18,13 +18,15 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.data.source import UnreadableImage
 from facekd.recipe import Recipe
 from facekd.training.checkpoint import CheckpointStore
-from facekd.training.feed import Feed, Window
+from facekd.training.data import StepBatches
 from facekd.training.interruption import Interrupted
 from facekd.training.log import Reporter
 from facekd.training.loop import Trainer
 from facekd.training.optimisation import Optimisers, Schedule
 from facekd.training.precision import Precision
-from facekd.training.step import MAX_SKIPS_IN_A_ROW, Stepper
+from facekd.training.step import MAX_SKIPS_IN_A_ROW, TrainStep
+from facekd.training.stream import BatchStream
+from facekd.training.task import TrainingTask
 
 CPU = Precision(name="fp32", channels_last=False, device=torch.device("cpu"))
 
@@ -54,7 +56,7 @@ class RandomFaces:
         return "f" * 64
 
 
-class ToyTask(nn.Module):
+class ToyTask(nn.Module, TrainingTask):
     """A linear classifier; `hook(call, x)` may change a forward's input or do something at that moment."""
 
     def __init__(self, *, norm: bool = True, hook: Callable[[int, torch.Tensor], torch.Tensor] | None = None) -> None:
@@ -105,7 +107,13 @@ def make_trainer(out: Path, task: ToyTask, *, source: RandomFaces | None = None,
     recipe = make_recipe(**training)
     reporter = Reporter(quiet=True)
     return Trainer(
-        recipe, task, source or RandomFaces(), out=out, evaluate=evaluate, reporter=reporter, resume_command="AGAIN"
+        recipe,
+        task,
+        BatchStream(recipe, source or RandomFaces()),
+        out=out,
+        evaluate=evaluate,
+        reporter=reporter,
+        resume_command="AGAIN",
     )
 
 
@@ -133,18 +141,18 @@ def gather(images: int, seed: int = 0) -> dict[str, Any]:
 
 
 def test_windows_cover_each_epoch_once_and_end_short() -> None:
-    feed = Feed(make_recipe(accumulation=2), RandomFaces())  # type: ignore[arg-type]
-    assert (feed.batches_per_epoch, feed.steps_per_epoch, feed.total_steps()) == (5, 3, 9)
-    windows = feed.windows(0, 0)
-    epochs = [[next(windows) for _ in range(3)] for _ in range(2)]
+    stream = BatchStream(make_recipe(accumulation=2), RandomFaces())  # type: ignore[arg-type]
+    assert (stream.batches_per_epoch, stream.steps_per_epoch, stream.total_steps()) == (5, 3, 9)
+    steps = stream.steps(0, 0)
+    epochs = [[next(steps) for _ in range(3)] for _ in range(2)]
     for epoch in epochs:
-        assert [len(window.batches) for window in epoch] == [2, 2, 1]
-        assert [window.next_batch for window in epoch] == [2, 4, 5]
-        keys = [key for window in epoch for key in window.keys]
+        assert [len(step_batches.batches) for step_batches in epoch] == [2, 2, 1]
+        assert [step_batches.next_batch for step_batches in epoch] == [2, 4, 5]
+        keys = [key for step_batches in epoch for key in step_batches.keys]
         assert len(set(keys)) == len(keys) == 40
-    first, second = ([window.keys for window in epoch] for epoch in epochs)
+    first, second = ([step_batches.keys for step_batches in epoch] for epoch in epochs)
     assert first != second
-    resumed = feed.windows(1, 2)
+    resumed = stream.steps(1, 2)
     assert [next(resumed).keys for _ in range(2)] == second[1:]
 
 
@@ -159,8 +167,8 @@ def test_accumulation_is_the_large_batch(sizes: tuple[int, ...]) -> None:
     for batches in ([whole], parts):
         task = new_task(norm=False)
         optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=5), clip_norm=0.5)
-        stepper = Stepper(task, optimisers, CPU, None)
-        reports = [stepper.step(Window(batches, 0, 1), step) for step in range(5)]
+        train_step = TrainStep(task, optimisers, CPU, None)
+        reports = [train_step.step(StepBatches(batches, 0, 1), step) for step in range(5)]
         weights.append((task.student[1].weight.detach(), reports[-1].parts["loss"], reports[-1].gradient_norm))
     assert torch.allclose(weights[0][0], weights[1][0], atol=1e-6)
     assert weights[0][1:] == pytest.approx(weights[1][1:], rel=1e-5)
@@ -169,11 +177,11 @@ def test_accumulation_is_the_large_batch(sizes: tuple[int, ...]) -> None:
 def test_step_equals_a_plain_torch_loop() -> None:
     task, reference = new_task(norm=False), new_task(norm=False)
     optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=4, warmup=0.5), clip_norm=1.0)
-    stepper = Stepper(task, optimisers, CPU, None)
+    train_step = TrainStep(task, optimisers, CPU, None)
     sgd = torch.optim.SGD(reference.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
     for step in range(4):
         batch = gather(8, seed=step)
-        stepper.step(Window([batch], 0, 1), step)
+        train_step.step(StepBatches([batch], 0, 1), step)
         sgd.param_groups[0]["lr"] = 0.05 * [0.5, 1.0, 1.0, 0.5][step]  # two steps of warm-up, then cos of 0 and pi/2
         sgd.zero_grad()
         reference(batch["images"], batch["labels"]).loss.backward()
@@ -250,47 +258,47 @@ def test_divergence_saves_the_state_before_it_and_names_the_batch(tmp_path: Path
     assert same(states[0]["task"], states[1]["task"])
     assert torch.equal(states[0]["random"]["torch"], states[1]["random"]["torch"])
     (line,) = lines(tmp_path / "bad", "diverged")
-    # Only the second batch of the window gave NaN; an infinite gradient is the whole window's.
+    # Only the second batch of the step gave NaN; an infinite gradient is that of the whole step.
     assert len(line["keys"]) == (8 if kind == "loss" else 16)
 
 
-def scaled_stepper(hook: Callable[[int, torch.Tensor], torch.Tensor]) -> tuple[ToyTask, Stepper]:
+def scaled_stepper(hook: Callable[[int, torch.Tensor], torch.Tensor]) -> tuple[ToyTask, TrainStep]:
     task = new_task(hook=hook)
     optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=99))
-    return task, Stepper(task, optimisers, CPU, torch.amp.GradScaler("cpu", init_scale=1024.0))
+    return task, TrainStep(task, optimisers, CPU, torch.amp.GradScaler("cpu", init_scale=1024.0))
 
 
 def test_an_fp16_overflow_is_a_skipped_step_that_changes_nothing() -> None:
-    task, stepper = scaled_stepper(lambda call, x: x * (float("inf") if call == 1 else 1))
-    stepper.step(Window([gather(8)], 0, 1), 0)
+    task, train_step = scaled_stepper(lambda call, x: x * (float("inf") if call == 1 else 1))
+    train_step.step(StepBatches([gather(8)], 0, 1), 0)
     before = {name: value.clone() for name, value in task.state_dict().items()}
-    report = stepper.step(Window([gather(8)], 0, 2), 1)
+    report = train_step.step(StepBatches([gather(8)], 0, 2), 1)
     assert report.skipped
     assert same(before, task.state_dict())
-    assert stepper.scaler is not None
-    assert stepper.scaler.get_scale() == 512.0
-    assert not stepper.step(Window([gather(8)], 0, 3), 2).skipped
+    assert train_step.scaler is not None
+    assert train_step.scaler.get_scale() == 512.0
+    assert not train_step.step(StepBatches([gather(8)], 0, 3), 2).skipped
     assert not same(before, task.state_dict())
-    assert stepper.skipped == 1
+    assert train_step.skipped == 1
 
 
 def test_fp16_overflow_without_end_is_divergence() -> None:
-    _, stepper = scaled_stepper(lambda call, x: x * float("inf"))
+    _, train_step = scaled_stepper(lambda call, x: x * float("inf"))
     for step in range(MAX_SKIPS_IN_A_ROW - 1):
-        assert stepper.step(Window([gather(8)], 0, 1), step).skipped
+        assert train_step.step(StepBatches([gather(8)], 0, 1), step).skipped
     with pytest.raises(FacekdError, match="the loss is nan"):
-        stepper.step(Window([gather(8)], 0, 1), MAX_SKIPS_IN_A_ROW)
+        train_step.step(StepBatches([gather(8)], 0, 1), MAX_SKIPS_IN_A_ROW)
 
 
 def test_scaled_gradients_are_those_without_scaling() -> None:
-    task, stepper = scaled_stepper(lambda call, x: x)
+    task, train_step = scaled_stepper(lambda call, x: x)
     plain = new_task()
     optimisers = Optimisers(plain.parameter_groups(), schedule=Schedule(total_steps=99), clip_norm=0.1)
-    stepper.optimisers.clip_norm = 0.1
+    train_step.optimisers.clip_norm = 0.1
     norms = []
-    for one in (stepper, Stepper(plain, optimisers, CPU, None)):
+    for one in (train_step, TrainStep(plain, optimisers, CPU, None)):
         torch.manual_seed(0)
-        norms.append(one.step(Window([gather(8), gather(8, 1)], 0, 2), 0).gradient_norm)
+        norms.append(one.step(StepBatches([gather(8), gather(8, 1)], 0, 2), 0).gradient_norm)
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
     assert torch.allclose(task.student[3].weight, plain.student[3].weight, atol=1e-6)
 

@@ -81,9 +81,9 @@ def test_the_result_says_what_was_measured_on_what(distilled: tuple[RunResult, P
     written = json.loads((out / "result.json").read_text())
     card = load_bundle(out / "bundle").card
     assert result.dev is not None
-    assert result.prompted_teacher is not None
+    assert result.teacher is not None
     assert written["dev"]["accuracy"] == result.dev.accuracy
-    assert written["prompted_teacher_dev"]["accuracy"] == result.prompted_teacher.accuracy
+    assert written["teacher_dev"]["accuracy"] == result.teacher.accuracy
     (report,) = result.report.values()
     accuracies = [metric.value for metric in card.metrics if metric.name == "accuracy"]
     assert accuracies == [result.dev.accuracy, report.accuracy]

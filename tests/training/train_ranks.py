@@ -14,7 +14,7 @@ import forked_ranks
 import tiny_models
 from torch import nn
 
-from facekd.distillation.task import Task
+from facekd.distillation.task import DistillationTask
 from facekd.distributed import collectives
 from facekd.models.bundle import load_teacher
 from facekd.recipe import Recipe
@@ -57,7 +57,7 @@ def main() -> int:
         status |= session(f"2-{ranks}", ranks, last=True)
 
     # The tracing is torch.compile's real one; its C++ code generation takes half a minute and is not ours to test.
-    Task.compile = lambda task: nn.Module.compile(task, backend="aot_eager")  # type: ignore[method-assign, assignment]
+    DistillationTask.compile = lambda task: nn.Module.compile(task, backend="aot_eager")  # type: ignore[assignment]
     plain = undistilled(teacher)
     combined = undistilled(teacher, precision="bf16", channels_last=True, compile=True)
     status |= max(forked_ranks.run(lambda: train(out / "plain", plain, last=True), 1))

@@ -1,0 +1,1 @@
+"""The distillation losses: one file each, named after its paper's method, found by its registered name."""

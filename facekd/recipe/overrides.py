@@ -1,0 +1,57 @@
+"""`--set a.b=c`: one field of a recipe changed; a method in `distillation` is addressed by its name."""
+
+from typing import Any
+
+import yaml
+
+from facekd.common.errors import UsageError
+
+
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Applies one `a.b=value` to the plain content of a recipe.
+
+    Raises:
+        UsageError: it is not of that form, its value is not YAML, or it asks a value for a field.
+    """
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise UsageError(f"--set {override!r}: expected field.subfield=value, for example training.epochs=5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override!r}: the value is not YAML") from error
+    place: Any = content
+    for position, key in enumerate(keys):
+        last = position == len(keys) - 1
+        if isinstance(place, list):
+            place = _list_entry(place, key, override)
+            if last:
+                place.clear()
+                place.update({key: value})
+            else:
+                place[key] = place.get(key) or {}
+                place = place[key]
+        elif isinstance(place, dict):
+            if last:
+                place[key] = value
+            else:
+                if place.get(key) is None:
+                    place[key] = [] if key == "distillation" and position == 0 else {}
+                place = place[key]
+        else:
+            raise UsageError(f"--set {override!r}: {'.'.join(keys[:position])} is a value, it has no field {key!r}")
+
+
+def _list_entry(entries: list[Any], name: str, override: str) -> dict[str, Any]:
+    """The entry of a distillation list that names method `name`, added when missing."""
+    for index, entry in enumerate(entries):
+        if entry == name:
+            entries[index] = {name: {}}
+            return entries[index]
+        if isinstance(entry, dict) and name in entry:
+            return entry
+    if name.isdigit():
+        raise UsageError(f"--set {override!r}: address a method by its name, for example distillation.urfm.heads=4")
+    entries.append({name: {}})
+    return entries[-1]
