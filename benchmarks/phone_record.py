@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from facekd import __version__
 from facekd.benchmarks.harness import DRIFT, clock_dropped
 from facekd.benchmarks.phone_binary import BinaryResult
 from facekd.benchmarks.run import rate_of
 from facekd.benchmarks.statistics import drift, median_interval, summarise
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import FacekdError
+from facekd.common.versions import __version__
 from facekd.schemas.record import Device, Latency, Memory, Operators, Record, Setup, Start, State
 
 

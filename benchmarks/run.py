@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
-from facekd import __version__
 from facekd.benchmarks.accuracy import FingerprintedPairs, accuracy_of
 from facekd.benchmarks.gemm import arithmetic_of
 from facekd.benchmarks.harness import Plan
@@ -24,6 +23,7 @@ from facekd.benchmarks.process import Worker
 from facekd.benchmarks.runtimes.coreml import UNITS_VARIABLE
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import UsageError
+from facekd.common.versions import __version__
 from facekd.export.golden import cosine
 from facekd.schemas.record import (
     Device,

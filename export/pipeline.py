@@ -14,9 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-import facekd
 from facekd.common.errors import FacekdError
-from facekd.common.versions import package_versions
+from facekd.common.versions import __version__, package_versions
 from facekd.evaluation.verification import VerificationResult
 from facekd.export import golden
 from facekd.export.artefact_folder import check_destination, staged
@@ -221,7 +220,7 @@ def _verified(
         target=maker.name,
         precision=options.precision,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        facekd_version=facekd.__version__,
+        facekd_version=__version__,
         bundle=BundleReference(name=card.name, architecture=card.architecture.name, sha256=card.sha256),
         model=conversion.model,
         format_version=conversion.format_version,

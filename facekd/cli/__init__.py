@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from facekd import __version__
 from facekd.common.errors import FacekdError
+from facekd.common.versions import __version__
 
 app = typer.Typer(
     name="facekd",

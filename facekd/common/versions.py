@@ -1,6 +1,9 @@
-"""Versions of installed packages, for what facekd writes about how something was made."""
+"""Versions of facekd and of installed packages, for what facekd writes about how something was made."""
 
 from importlib.metadata import PackageNotFoundError, version
+
+# Here, and not in facekd/__init__.py: what lies below imports nothing of the package's public face.
+__version__ = "0.1.0"
 
 
 def package_version(package: str) -> str:

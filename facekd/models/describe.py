@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-import facekd
-from facekd.common.versions import package_versions
+from facekd.common.versions import __version__, package_versions
 from facekd.models.counting import count_macs, count_parameters
 from facekd.schemas.card import Architecture, Card
 from facekd.schemas.input_spec import InputSpec
@@ -41,7 +40,7 @@ def describe(
         parameters=count_parameters(model),
         macs=count_macs(model, (3, *spec.size)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        facekd_version=facekd.__version__,
+        facekd_version=__version__,
         versions=package_versions(*VERSIONED_PACKAGES),
         **facts,
     )

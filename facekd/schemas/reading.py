@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-import facekd
 from facekd.common.errors import FacekdError
 from facekd.common.validation import explain
+from facekd.common.versions import __version__
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -32,7 +32,7 @@ def read_versioned(file: Path, schema: type[Schema], *, newest: int, what: str, 
     found = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(found, int) and found > newest:
         raise FacekdError(
-            f"{file} has schema version {found}, this facekd {facekd.__version__} reads up to {newest}; upgrade facekd"
+            f"{file} has schema version {found}, this facekd {__version__} reads up to {newest}; upgrade facekd"
         )
     try:
         return schema.model_validate(data)
