@@ -16,7 +16,7 @@ from facekd.schemas.record import Accuracy
 def accuracy_of(
     subject: Subject, pairs: "FingerprintedPairs", *, cache: Path, threads: int, progress: bool = False
 ) -> Accuracy:
-    """10-fold verification; taken from `cache` where the same file was measured on the same set before.
+    """Verification; taken from `cache` where the same file was measured on the same set before.
 
     Args:
         cache: folder of one JSON file per (model sha256, input spec, set sha256).
@@ -35,6 +35,7 @@ def accuracy_of(
         pairs=len(result.issame),
         accuracy=result.accuracy,
         std=result.std,
+        protocol=result.protocol,
     )
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=cache, delete=False, encoding="utf-8") as file:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
-from facekd.evaluation.verification import THRESHOLDS, VerificationResult
+from facekd.evaluation.verification import VerificationResult
 from facekd.export.network import feed, run_images
 from facekd.export.targets.base import Runner
 from facekd.models.bundle import Bundle
 from facekd.schemas.input_spec import InputSpec
-from facekd.schemas.manifest import Accuracy, ArtefactInput, Latency, Protocol
+from facekd.schemas.manifest import Accuracy, ArtefactInput, Latency
 
 # One round runs every contender once, so other loads on the machine meet all of them alike.
 _ROUNDS = 30
@@ -52,15 +52,11 @@ def compare_accuracy(
 ) -> Accuracy:
     """The artefact's verification beside the bundle's `reference`; decisions at the bundle's threshold.
 
-    Ten folds where the set is made for them. Where folds hold pairs of one kind (LFW's View 1 lists its genuine pairs
-    first), the other folds' thresholds are chosen on an unequal mix and the accuracy jumps by a point for nothing:
-    there each model is judged at its best single threshold over all pairs, as training chooses its checkpoints.
-
     Args:
         max_accuracy_drop: bound, in percentage points; recorded, judged by the caller.
     """
     result = evaluate_verification(embedder, pairs)
-    protocol, float_accuracy, threshold_cos = judged_by(reference)
+    threshold_cos = reference.chosen_threshold_cos
     limit = 2 - 2 * threshold_cos
     changed = (reference.distances < limit) != (result.distances < limit)
     # d = 2 - 2 cos for unit vectors.
@@ -69,24 +65,14 @@ def compare_accuracy(
         dataset=str(pairs.name),
         fingerprint=pairs.fingerprint(),
         pairs=len(reference.issame),
-        protocol=protocol,
-        float_accuracy=float_accuracy,
-        accuracy=judged_by(result)[1],
+        protocol=reference.protocol,
+        float_accuracy=reference.accuracy,
+        accuracy=result.accuracy,
         threshold_cos=threshold_cos,
         changed=int(changed.sum()),
         changed_margin=float(margins.max()) if len(margins) else 0.0,
         max_accuracy_drop=max_accuracy_drop,
     )
-
-
-def judged_by(result: VerificationResult) -> tuple[Protocol, float, float]:
-    """How a result on these pairs is judged: the protocol, the accuracy, and the threshold in cosine."""
-    if not result.one_kind_folds:
-        return "10 folds", result.accuracy, 1 - float(np.mean(result.fold_thresholds)) / 2
-    right = ((result.distances[None] < THRESHOLDS[:, None]) == result.issame[None]).sum(axis=1)
-    best = np.flatnonzero(right == right.max())
-    # The middle one of equals.
-    return "one threshold for all pairs", result.best_accuracy, 1 - float(THRESHOLDS[best[len(best) // 2]]) / 2
 
 
 def measure_latency(

@@ -231,13 +231,14 @@ def _print(evaluation: "Evaluation") -> None:
 
     results = [report.result for report in evaluation.sets]
     print_table(
-        f"{evaluation.model}: verification, 10 folds",
-        ["set", "pairs", "accuracy, %", "EER, %", "AUC", "images", "seconds"],
+        f"{evaluation.model}: verification",
+        ["set", "pairs", "accuracy, %", "by", "EER, %", "AUC", "images", "seconds"],
         [
             [
                 result.name,
                 f"{result.pairs:,}",
-                f"{100 * result.accuracy:.2f} ± {100 * result.std:.2f}",
+                result.accuracy_percent,
+                result.protocol,
                 f"{100 * result.eer:.2f}",
                 f"{result.auc:.5f}",
                 f"{result.images_embedded:,}",
@@ -258,16 +259,8 @@ def _print(evaluation: "Evaluation") -> None:
             rows,
         )
     for result in results:
-        if result.unsupported_fars:
-            print(
-                f"{result.name}: {int((~result.issame).sum()):,} impostor pairs cannot show a FAR of "
-                f"{', '.join(map(far_name, result.unsupported_fars))}"
-            )
-        if result.one_kind_folds:
-            print(
-                f"{result.name}: {result.one_kind_folds} of {len(result.fold_accuracies)} folds hold one kind of pair, "
-                f"which lowers the accuracy; at one threshold for all pairs it is {100 * result.best_accuracy:.2f} %"
-            )
+        for note in result.notes():
+            print(f"{result.name}: {note}")
     for report in evaluation.sets:
         if report.not_found:
             print(f"{report.result.name}: no face found, middle cropped: {', '.join(report.not_found)}")

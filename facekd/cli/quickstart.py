@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
                 f"{model.parameters / 1e6:.2f} M",
                 f"{model.macs / 1e6:.0f} M",
                 f"{model.verification.accuracy:.1%}",
-                f"{model.verification.std:.1%}",
+                "" if model.verification.std is None else f"{model.verification.std:.1%}",
                 f"{model.verification.auc:.4f}",
             )
             for model in models

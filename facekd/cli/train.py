@@ -68,11 +68,11 @@ def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overw
     sets.append(("dev, teacher", result.teacher))
     for role, one in sets:
         if one is not None:
-            rows.append((one.name, role, f"{one.accuracy:.2%}", f"{one.std:.2%}", f"{one.auc:.4f}"))
+            rows.append((one.name, role, one.accuracy_percent, one.protocol, f"{one.auc:.4f}"))
     budget = f"step {result.chosen_step} of {result.total_steps}, {result.images_per_second:.0f} images/s"
     caption = f"weights of {budget}\nbundle  {result.bundle}\nresult  {result.path}"
     if rows:
-        print_table(loaded.name, ("pairs", "role", "accuracy", "std over folds", "AUC"), rows, caption)
+        print_table(loaded.name, ("pairs", "role", "accuracy, %", "by", "AUC"), rows, caption)
     else:  # the recipe names no pairs
         print(f"{loaded.name}\n{caption}")
 

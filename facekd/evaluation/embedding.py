@@ -48,10 +48,12 @@ class ImagePairs(Protocol):
     Attributes:
         name: for reports.
         issame: bool [n].
+        fold_sizes: pairs in each published fold, in order; None where the set publishes none.
     """
 
     name: str
     issame: np.ndarray
+    fold_sizes: list[int] | None
 
     @property
     def num_images(self) -> int: ...
@@ -183,7 +185,7 @@ def evaluate_verification(
     align: Callable[["DistinctImages"], Sequence[np.ndarray]] | None = None,
     batch_size: int = 128,
     progress: bool = False,
-    folds: int = 10,
+    folds: int | Sequence[int] | None = None,
     fars: Sequence[float] = FARS,
 ) -> VerificationResult:
     """Embeds a verification set and judges it by the 10-fold protocol.
@@ -197,7 +199,7 @@ def evaluate_verification(
         align: photographs -> as many aligned crops; None where the set's images are aligned.
         batch_size: images a batch.
         progress: show a bar on stderr.
-        folds: see verify_pairs.
+        folds: see verify_pairs; default: those that the set publishes, else ten.
         fars: see verify_pairs.
     """
     if isinstance(embedder, nn.Module):
@@ -211,7 +213,7 @@ def evaluate_verification(
     result = verify_pairs(
         embeddings[distinct.occurrence],
         verification_set.issame,
-        folds=folds,
+        folds=folds or verification_set.fold_sizes or 10,
         fars=fars,
         name=verification_set.name,
     )

@@ -58,7 +58,7 @@ def plot_roc(axes: "Axes", results: Sequence[VerificationResult]) -> None:
             curve.tar[measured],
             color=colour,
             drawstyle="steps-post",
-            label=f"{result.name}  {result.accuracy:.2%} ± {result.std:.2%}",
+            label=f"{result.name}  {result.accuracy_percent} %",
         )
         axes.plot(list(result.tar_at_far), list(result.tar_at_far.values()), "o", color=colour, markersize=5)
         if len(results) == 1:  # with more, the figures would lie on one another; the table has them

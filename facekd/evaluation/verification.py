@@ -1,5 +1,8 @@
 """1:1 face verification by the published 10-fold protocol (LFW View 2 and the .bin sets that follow it).
 
+One rule for all sets, in every verb: a set's own folds where it publishes them, else ten; and where a fold holds pairs
+of one kind only, or there is a single fold, the accuracy at the best single threshold for all pairs.
+
 Conventions, used everywhere in this package:
 
 - an image's embedding is L2norm(f(x) + f(flip(x))), the sum taken on the raw features;
@@ -19,6 +22,8 @@ from facekd.evaluation.roc import RocCurve, area_under_curve, equal_error_rate, 
 THRESHOLDS = np.arange(0, 4, 0.01)
 """The squared distances among which a fold's threshold is chosen: the published grid of 400."""
 
+ONE_THRESHOLD = "one threshold for all pairs"
+
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
 """False accept rates reported where the set has the impostor pairs to measure them."""
 
@@ -28,8 +33,10 @@ class VerificationResult:
     """What a model reached on a set of pairs.
 
     Attributes:
-        accuracy: mean of the folds' accuracies, 0 to 1.
-        std: their standard deviation (ddof 0).
+        accuracy: 0 to 1, as `protocol` says: the mean of the folds' accuracies or, where the set has no folds that hold
+            pairs of both kinds, `best_accuracy`.
+        std: standard deviation of the folds' accuracies (ddof 0); None where they were not used.
+        fold_sizes: int64 [folds], pairs in each.
         fold_accuracies: float64 [folds].
         fold_thresholds: float64 [folds], the squared distance each fold was judged with, chosen on the other folds.
         tar_at_far: FAR -> share of genuine pairs accepted at the loosest threshold whose FAR does not exceed it.
@@ -38,7 +45,8 @@ class VerificationResult:
         threshold_distance: FAR -> the same threshold as a squared distance (accept if the distance is smaller).
         unsupported_fars: the FARs below 1 / impostor pairs: the set is too small to measure them.
         best_accuracy: the highest accuracy over all pairs at one threshold of the grid. Optimistic, since the threshold
-            saw the pairs it is judged on; for choosing checkpoints on sets that come without folds, such as LFW View 1.
+            saw the pairs it is judged on.
+        best_threshold: that threshold as a squared distance; the middle one of equals.
         eer: the rate at which false accepts equal false rejects, 0 to 1.
         auc: area under the ROC curve.
         distances: float64 [pairs], each pair's squared distance.
@@ -49,7 +57,8 @@ class VerificationResult:
     """
 
     accuracy: float
-    std: float
+    std: float | None
+    fold_sizes: np.ndarray
     fold_accuracies: np.ndarray
     fold_thresholds: np.ndarray
     tar_at_far: dict[float, float]
@@ -57,6 +66,7 @@ class VerificationResult:
     threshold_distance: dict[float, float]
     unsupported_fars: tuple[float, ...]
     best_accuracy: float
+    best_threshold: float
     eer: float
     auc: float
     distances: np.ndarray = field(repr=False)
@@ -77,10 +87,50 @@ class VerificationResult:
 
     @property
     def one_kind_folds(self) -> int:
-        """Folds that hold genuine or impostor pairs only: then the other folds' threshold is chosen on an unequal mix,
-        and the accuracy is lower than the published sets' interleaved folds would show."""
-        cut = np.array_split(self.issame, len(self.fold_accuracies))
-        return sum(1 for part in cut if part.all() or not part.any())
+        """Folds that hold genuine or impostor pairs only: there the other folds' threshold is chosen on an unequal mix,
+        and the accuracy says nothing. LFW's View 1 lists its genuine pairs first."""
+        return _one_kind_folds(self.issame, self.fold_sizes)
+
+    @property
+    def protocol(self) -> str:
+        """What `accuracy` is: "10 folds", or "one threshold for all pairs"."""
+        return ONE_THRESHOLD if self.std is None else f"{len(self.fold_sizes)} folds"
+
+    @property
+    def accuracy_percent(self) -> str:
+        """The accuracy for people: "99.48 ± 0.32", and without folds "67.70"."""
+        return f"{100 * self.accuracy:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
+
+    @property
+    def chosen_threshold_cos(self) -> float:
+        """The cosine that `accuracy` was judged with; the mean of the folds'."""
+        limit = self.best_threshold if self.std is None else float(np.mean(self.fold_thresholds))
+        return 1 - limit / 2
+
+    def notes(self) -> list[str]:
+        """What somebody who reads the figures must know, a sentence each."""
+        notes = []
+        if self.unsupported_fars:
+            notes.append(
+                f"{int((~self.issame).sum()):,} impostor pairs cannot show a FAR of "
+                f"{', '.join(map(far_name, self.unsupported_fars))}"
+            )
+        if self.std is None:
+            why = "it has one fold"
+            if len(self.fold_sizes) > 1:
+                why = f"{self.one_kind_folds} of {len(self.fold_sizes)} folds would hold pairs of one kind"
+            notes.append(f"accuracy is that of the best threshold for all pairs, since {why}")
+        return notes + ([self.too_close] if self.too_close else [])
+
+    @property
+    def too_close(self) -> str | None:
+        """A sentence where the protocol's thresholds cannot part the distances, else None."""
+        if np.ptp(np.searchsorted(THRESHOLDS, self.distances, side="right")) > 0:
+            return None
+        return (
+            f"all distances lie within one step of the protocol's thresholds ({THRESHOLDS[1] - THRESHOLDS[0]:g}), so "
+            f"accuracy says nothing: the embeddings hardly differ from face to face; the AUC is {self.auc:.4f}"
+        )
 
     def roc(self) -> RocCurve:
         """The whole ROC curve of this result."""
@@ -95,6 +145,9 @@ class VerificationResult:
             "impostor": int((~self.issame).sum()),
             "accuracy": self.accuracy,
             "std": self.std,
+            "protocol": self.protocol,
+            "notes": self.notes(),
+            "fold_sizes": self.fold_sizes.tolist(),
             "fold_accuracies": self.fold_accuracies.tolist(),
             "fold_thresholds_distance": self.fold_thresholds.tolist(),
             "tar_at_far": {far_name(far): tar for far, tar in self.tar_at_far.items()},
@@ -114,16 +167,17 @@ def verify_pairs(
     embeddings: np.ndarray,
     issame: np.ndarray,
     *,
-    folds: int = 10,
+    folds: int | Sequence[int] = 10,
     fars: Sequence[float] = FARS,
     name: str | None = None,
 ) -> VerificationResult:
-    """Judges pairs of embeddings by the 10-fold protocol.
+    """Judges pairs of embeddings by the k-fold protocol, or by one threshold where the set has no folds for it.
 
     Args:
         embeddings: float [2n, e], raw, flips already summed; pair i is rows 2i and 2i + 1. They are normalised here.
         issame: bool [n].
-        folds: contiguous folds in the order of the pairs, as scikit-learn's KFold(folds, shuffle=False).
+        folds: how many contiguous folds to cut the pairs into, in their order, as scikit-learn's KFold(folds,
+            shuffle=False); or the size of each fold, where the set publishes its own. One published fold is none.
         fars: false accept rates to report the true accept rate at.
         name: the set's name, for the result and the errors.
 
@@ -140,13 +194,13 @@ def verify_pairs(
         raise FacekdError(
             f"{label}{len(issame)} pairs need embeddings of shape [{2 * len(issame)}, e]: got {np.shape(embeddings)}"
         )
-    if folds < 2 or len(issame) < folds:
-        raise FacekdError(f"{label}{len(issame)} pairs cannot be cut into {folds} folds: give at least as many pairs")
+    sizes = _fold_sizes(len(issame), folds, label)
     if issame.all() or not issame.any():
         kind = "genuine" if issame.all() else "impostor"
         raise FacekdError(f"{label}all {len(issame)} pairs are {kind}: verification needs both kinds")
     distances = pair_distances(embeddings, label=label)
-    fold_accuracies, fold_thresholds, best_accuracy = k_fold_accuracy(distances, issame, folds=folds)
+    fold_accuracies, fold_thresholds, best_accuracy, best_threshold = k_fold_accuracy(distances, issame, folds=sizes)
+    by_folds = len(sizes) > 1 and not _one_kind_folds(issame, sizes)
 
     impostors = np.sort(distances[~issame])
     genuine = distances[issame]
@@ -154,8 +208,9 @@ def verify_pairs(
     limits = {far: operating_point(impostors, far) for far in supported}
     curve = roc_curve(distances, issame)
     return VerificationResult(
-        accuracy=float(fold_accuracies.mean()),
-        std=float(fold_accuracies.std()),
+        accuracy=float(fold_accuracies.mean()) if by_folds else best_accuracy,
+        std=float(fold_accuracies.std()) if by_folds else None,
+        fold_sizes=sizes,
         fold_accuracies=fold_accuracies,
         fold_thresholds=fold_thresholds,
         tar_at_far={far: float((genuine < limit).mean()) for far, limit in limits.items()},
@@ -163,6 +218,7 @@ def verify_pairs(
         threshold_distance=limits,
         unsupported_fars=tuple(far for far in fars if far not in limits),
         best_accuracy=best_accuracy,
+        best_threshold=best_threshold,
         eer=equal_error_rate(curve),
         auc=area_under_curve(curve),
         distances=distances,
@@ -192,31 +248,52 @@ def pair_distances(embeddings: np.ndarray, *, label: str = "") -> np.ndarray:
 
 
 def k_fold_accuracy(
-    distances: np.ndarray, issame: np.ndarray, *, folds: int = 10
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Each fold's accuracy [folds], the threshold [folds] it was judged with, and the best accuracy over all pairs.
+    distances: np.ndarray, issame: np.ndarray, *, folds: int | Sequence[int] | np.ndarray = 10
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Each fold's accuracy [folds], the threshold [folds] it was judged with, the best accuracy over all pairs at one
+    threshold, and that threshold (the middle one of equals).
 
     A fold's threshold is the first of THRESHOLDS with the highest accuracy over the other folds. Counting is exact and
     O(pairs): a pair is accepted by every threshold greater than its distance, so a histogram of first accepting
     thresholds, accumulated, gives the accepted pairs of every threshold at once.
     """
     pairs = len(distances)
-    # scikit-learn's KFold: the first `pairs % folds` folds hold one pair more.
-    sizes = np.full(folds, pairs // folds)
-    sizes[: pairs % folds] += 1
-    fold = np.repeat(np.arange(folds), sizes)
+    sizes = _fold_sizes(pairs, folds, "")
+    count = len(sizes)
+    fold = np.repeat(np.arange(count), sizes)
     bins = len(THRESHOLDS) + 1
     first_accepting = np.searchsorted(THRESHOLDS, distances, side="right")
 
     def accepted(which: np.ndarray) -> np.ndarray:
-        cells = np.bincount(fold[which] * bins + first_accepting[which], minlength=folds * bins)
-        return cells.reshape(folds, bins).cumsum(axis=1)[:, :-1]
+        cells = np.bincount(fold[which] * bins + first_accepting[which], minlength=count * bins)
+        return cells.reshape(count, bins).cumsum(axis=1)[:, :-1]
 
-    impostors = np.bincount(fold[~issame], minlength=folds)
+    impostors = np.bincount(fold[~issame], minlength=count)
     correct = accepted(issame) + impostors[:, None] - accepted(~issame)
-    chosen = (correct.sum(axis=0) - correct).argmax(axis=1)
-    best = float(correct.sum(axis=0).max() / pairs)
-    return correct[np.arange(folds), chosen] / sizes, THRESHOLDS[chosen], best
+    right = correct.sum(axis=0)
+    best = np.flatnonzero(right == right.max())
+    # Of a single fold nothing is left to choose on.
+    chosen = (right - correct).argmax(axis=1) if count > 1 else best[:1]
+    accuracies = correct[np.arange(count), chosen] / sizes
+    return accuracies, THRESHOLDS[chosen], float(right.max() / pairs), float(THRESHOLDS[best[len(best) // 2]])
+
+
+def _fold_sizes(pairs: int, folds: int | Sequence[int] | np.ndarray, label: str) -> np.ndarray:
+    """Pairs in each fold, int64 [folds]."""
+    if isinstance(folds, int):
+        if folds < 2 or pairs < folds:
+            raise FacekdError(f"{label}{pairs} pairs cannot be cut into {folds} folds: give at least as many pairs")
+        # scikit-learn's KFold: the first `pairs % folds` folds hold one pair more.
+        return np.array([pairs // folds + (number < pairs % folds) for number in range(folds)])
+    sizes = np.asarray(folds, dtype=np.int64)
+    if len(sizes) == 0 or sizes.min() < 1 or sizes.sum() != pairs:
+        raise FacekdError(f"{label}folds of {sizes.tolist()[:12]} pairs are not those of {pairs} pairs")
+    return sizes
+
+
+def _one_kind_folds(issame: np.ndarray, sizes: np.ndarray) -> int:
+    cut = np.split(issame, np.cumsum(sizes)[:-1])
+    return sum(1 for part in cut if part.all() or not part.any())
 
 
 def far_name(far: float) -> str:

@@ -17,7 +17,6 @@ LOG_FILE = "export.log"
 
 Precision = Literal["fp32", "fp16", "int8", "w8", "palette"]
 Layout = Literal["nchw", "nhwc"]
-Protocol = Literal["10 folds", "one threshold for all pairs"]
 
 
 class ArtefactInput(StrictSchema):
@@ -81,7 +80,7 @@ class Accuracy(StrictSchema):
     """Verification accuracy of bundle and artefact, fractions; changed decisions at the bundle's threshold.
 
     Attributes:
-        protocol: how thresholds were chosen: on the other folds, or one for all pairs where folds hold one kind.
+        protocol: how thresholds were chosen: "10 folds", or "one threshold for all pairs" where folds hold one kind.
         changed: pairs judged differently from the bundle at `threshold_cos`.
         changed_margin: the largest distance from the threshold, in cosine, of a bundle score whose decision changed.
     """
@@ -89,7 +88,7 @@ class Accuracy(StrictSchema):
     dataset: str
     fingerprint: str
     pairs: int
-    protocol: Protocol = "10 folds"
+    protocol: str = "10 folds"
     float_accuracy: float
     accuracy: float
     threshold_cos: float

@@ -215,13 +215,14 @@ class Operators(StrictSchema):
 
 
 class Accuracy(StrictSchema):
-    """10-fold verification through the same runtime; fractions."""
+    """Verification through the same runtime; fractions. `std` over folds is None where `protocol` has none."""
 
     dataset: str
     fingerprint: str
     pairs: int
     accuracy: float
-    std: float
+    std: float | None = None
+    protocol: str = "10 folds"
 
 
 class Record(StrictSchema):

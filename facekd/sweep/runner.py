@@ -33,7 +33,6 @@ from facekd.sweep.cell_files import check_finished, lock, read_json, write_json
 from facekd.sweep.figures import CellFigures
 from facekd.sweep.grid import Grid, SweepCell
 from facekd.sweep.reuse import find_same_run, require_sweeps, teacher_hashes
-from facekd.sweep.teachers import accuracy_of
 from facekd.training import resumption
 from facekd.training.interruption import Interrupted
 from facekd.training.log import Reporter, clock
@@ -174,7 +173,7 @@ class GridRunner:
             method=cell.method,
             student=cell.student,
             seed=cell.seed,
-            accuracy={name: accuracy_of(one) for name, one in result.report.items()},
+            accuracy={name: one.accuracy for name, one in result.report.items()},
             auc={name: one.auc for name, one in result.report.items()},
             tar_at_far={name: one.to_dict()["tar_at_far"] for name, one in result.report.items()},
             steps=result.step,

@@ -13,7 +13,6 @@ from facekd.common.hashing import file_sha256
 from facekd.data.source import Source
 from facekd.data.verification_set import load_verification_set
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
-from facekd.evaluation.verification import VerificationResult
 from facekd.recipe import Recipe, load_recipe
 from facekd.schemas.card import read_card
 from facekd.sweep.cell_files import check_finished, read_json, write_json
@@ -95,15 +94,10 @@ class GridTeacher:
                 if measured is None:
                     say(f"teacher {self.place} on {name} ...")
                     result = evaluate_verification(open_embedder(self.place), load_verification_set(name))
-                    measured = accuracy_of(result)
+                    measured = result.accuracy
                 known["accuracy"][name] = measured
                 write_json(self._kept, known)
         return {name: known["accuracy"][name] for name in sets}
-
-
-def accuracy_of(result: VerificationResult) -> float:
-    """10-fold accuracy; that at one threshold for all pairs where a fold holds pairs of one kind (LFW's View 1)."""
-    return result.best_accuracy if result.one_kind_folds else result.accuracy
 
 
 def _sha256(teacher: Path) -> str:

@@ -21,7 +21,7 @@ from facekd.training.log import Reporter
 from facekd.training.loop import LoopResult
 from facekd.training.reproducibility import preserved_random_state
 
-_PROTOCOL = "10-fold verification, unrestricted with labelled outside data, flip-summed embeddings"
+_PROTOCOL = "verification, {}, unrestricted with labelled outside data, flip-summed embeddings"
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ def finish(
     )
     with atomic_file(result.path, overwrite=True) as file:
         file.write((json.dumps(to_dict(recipe, result, loop), indent=2) + "\n").encode())
+    for one in report.values():
+        if one.too_close:
+            reporter.warn(f"{one.name}: {one.too_close}")
     reporter.say(f"bundle: {bundle}")
     return result
 
@@ -187,7 +190,7 @@ def _metrics(result: VerificationResult, pairs: VerificationSet) -> list[Metric]
     def metric(name: str, value: float, std: float | None = None, far: float | None = None) -> Metric:
         return Metric(
             dataset=pairs.name,
-            protocol=_PROTOCOL,
+            protocol=_PROTOCOL.format(result.protocol),
             name=name,
             value=value,
             std=std,

@@ -46,17 +46,25 @@ def test_ten_folds_agree_with_sklearn_folds_and_a_plain_loop(pairs: int, seed: i
     result = verify_pairs(embeddings, issame)
     np.testing.assert_allclose(result.fold_accuracies, accuracies, rtol=0, atol=1e-15)
     np.testing.assert_allclose(result.fold_thresholds, thresholds, rtol=0, atol=1e-15)
-    assert result.accuracy == pytest.approx(sum(accuracies) / 10)
     best = max(((result.distances < t) == issame).mean() for t in np.arange(0, 4, 0.01))
     assert result.best_accuracy == pytest.approx(best)
-    assert result.std == pytest.approx((sum((a - result.accuracy) ** 2 for a in accuracies) / 10) ** 0.5)
+    right = [((result.distances < t) == issame).mean() for t in np.arange(0, 4, 0.01)]
+    assert ((result.distances < result.best_threshold) == issame).mean() == pytest.approx(max(right))
+    if pairs == 10:  # folds of one pair hold one kind
+        assert (result.accuracy, result.std, result.protocol) == (best, None, "one threshold for all pairs")
+        assert result.chosen_threshold_cos == 1 - result.best_threshold / 2
+        return
+    mean = sum(accuracies) / 10
+    assert (result.accuracy, result.protocol) == (pytest.approx(mean), "10 folds")
+    assert result.std == pytest.approx((sum((a - mean) ** 2 for a in accuracies) / 10) ** 0.5)
+    assert result.chosen_threshold_cos == pytest.approx(1 - sum(thresholds) / 20)
 
 
 def test_acceptance_is_strict_at_a_threshold_of_the_grid() -> None:
     # Distance 2.0 exactly (orthogonal): accepted by 2.01, not by 2.0. Genuine pairs all lie at 2.0 and impostors at
     # 4.0, so the first best threshold is 2.01; with "<=" it would be 2.0.
     distances = np.array([2.0, 4.0] * 10)
-    accuracies, thresholds, _ = k_fold_accuracy(distances, np.array([True, False] * 10))
+    accuracies, thresholds, *_ = k_fold_accuracy(distances, np.array([True, False] * 10))
     assert (accuracies == 1).all()
     np.testing.assert_allclose(thresholds, 2.01)
 
@@ -145,6 +153,44 @@ def test_folds_of_one_kind_are_counted() -> None:
     assert verify_pairs(embeddings, np.arange(100) < 50).one_kind_folds == 10
     assert verify_pairs(embeddings, np.arange(100) < 45).one_kind_folds == 9
     assert verify_pairs(embeddings, np.arange(100) % 2 == 0).one_kind_folds == 0
+
+
+def test_a_sets_own_folds_are_used() -> None:
+    """Each fold is judged at the threshold that is best on the others, whatever their sizes."""
+    embeddings, issame = make_pairs(60, 3)
+    issame[[0, 1, 10, 11, 45, 46]] = [True, False] * 3
+    sizes = [10, 35, 15]
+    result = verify_pairs(embeddings, issame, folds=sizes)
+    assert (result.protocol, result.fold_sizes.tolist()) == ("3 folds", sizes)
+    start = 0
+    for size, accuracy, threshold in zip(sizes, result.fold_accuracies, result.fold_thresholds, strict=True):
+        inside = np.zeros(60, bool)
+        inside[start : start + size] = True
+        right = [((result.distances < t) == issame)[~inside].mean() for t in np.arange(0, 4, 0.01)]
+        assert threshold == np.arange(0, 4, 0.01)[int(np.argmax(right))]
+        assert accuracy == pytest.approx(((result.distances < threshold) == issame)[inside].mean())
+        start += size
+    with pytest.raises(FacekdError, match="are not those of 60 pairs"):
+        verify_pairs(embeddings, issame, folds=[30, 31])
+
+
+def test_a_set_of_one_fold_is_judged_at_one_threshold() -> None:
+    embeddings, issame = make_pairs(60, 4)
+    result = verify_pairs(embeddings, issame, folds=[60])
+    assert (result.accuracy, result.std) == (result.best_accuracy, None)
+    assert "since it has one fold" in " ".join(result.notes())
+
+
+def test_embeddings_that_hardly_differ_are_said_to() -> None:
+    """Seen: every method of the first documented sweep ended with exactly 50.00 %, without a word."""
+    rng = np.random.default_rng(0)
+    issame = np.arange(40) % 2 == 0
+    close = np.ones((80, 16)) + 1e-3 * rng.normal(size=(80, 16))
+    result = verify_pairs(close, issame)
+    assert result.accuracy == 0.5
+    assert result.too_close is not None
+    assert f"the AUC is {result.auc:.4f}" in result.notes()[-1]
+    assert verify_pairs(rng.normal(size=(80, 16)), issame).too_close is None
 
 
 def test_perfect_and_useless_embeddings() -> None:
