@@ -30,7 +30,8 @@ def faces_from_source(spec: str | Path, count: int, size: tuple[int, int]) -> Fa
         UsageError: the source is not valid or its faces have another size than the model's.
         FacekdError: nothing in it can be read.
     """
-    from facekd.data.source import UnreadableImage, open_source
+    from facekd.data.opening import open_source
+    from facekd.data.source import UnreadableImage
 
     if count < 1:
         raise UsageError(f"{count} faces: give at least 1")

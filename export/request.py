@@ -140,7 +140,7 @@ def check_request(artefact: Path, *, bundle: Path | None, source: str | None, fa
 
 
 def _open(request: ExportRequest, *, needs_calibration: bool) -> tuple[Reference, Faces | None]:
-    from facekd.data.verification_set import load_verification_set
+    from facekd.data.opening import load_verification_set
     from facekd.models.bundle import load_bundle
 
     bundle = load_bundle(request.bundle)

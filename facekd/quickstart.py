@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from facekd.data.packing import pack_records
-from facekd.data.synthetic import SyntheticSource
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import load_bundle
 from facekd.recipe import load_recipe

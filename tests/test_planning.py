@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from facekd.cli import _register, app
 from facekd.common.errors import UsageError
-from facekd.data.synthetic import SyntheticSource
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
 from facekd.planning import measured
 from facekd.planning.measured import measure_network, measure_pace

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from facekd.cli import main
-from facekd.data.verification_set import load_verification_set
+from facekd.data.opening import load_verification_set
 from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
 from facekd.models.bundle import load_bundle
 

@@ -25,7 +25,8 @@ from facekd.common.errors import FacekdError
 from facekd.common.printing import print_json
 from facekd.common.table import Table
 from facekd.data.dataset import FaceDataset
-from facekd.data.source import Source, Subset
+from facekd.data.source import Source
+from facekd.data.subset import Subset
 from facekd.distillation.build import build_task
 from facekd.distillation.task import DistillationTask
 from facekd.distillation.teachers.apt import AptTeacher

@@ -344,7 +344,7 @@ def parse_duration(option: str, text: str) -> float:
 def _pairs(text: str | None) -> Any:
     if text is None:
         return None
-    from facekd.data.verification_set import load_verification_set
+    from facekd.data.opening import load_verification_set
 
     return load_verification_set(text)
 

@@ -36,7 +36,7 @@ def synth(
 ) -> None:
     """Draws synthetic people: no data, no download."""
     from facekd.data.packing import pack_records, write_folder
-    from facekd.data.synthetic import SyntheticSource
+    from facekd.data.sources.synthetic import SyntheticSource
 
     text = f"identities={identities},images={images},seed={seed},first_identity={first_identity}"
     source = SyntheticSource.from_text(",".join([text, *(difficulty or [])]))
@@ -53,8 +53,8 @@ def pack(
     json_output: JsonFlag = False,
 ) -> None:
     """Packs aligned faces into RecordIO (.rec, .idx, property), as InsightFace lays it out."""
+    from facekd.data.opening import open_source
     from facekd.data.packing import pack_records
-    from facekd.data.source import open_source
 
     opened = open_source(source, size=(size, size))
     _print_written(pack_records(opened, out, overwrite=overwrite, track=track), json_output)
@@ -72,7 +72,7 @@ def index(
     json_output: JsonFlag = False,
 ) -> None:
     """Indexes many .rec files as one set, opened by memory map: a label means the same person in every file."""
-    from facekd.data.indexed import write_index
+    from facekd.data.index_writer import write_index
 
     summary = write_index(records, out, root=root, size=(size, size), overwrite=overwrite, track=track)
     if json_output:
@@ -96,7 +96,7 @@ def inspect(
     json_output: JsonFlag = False,
 ) -> None:
     """Counts images and identities, and names every broken image."""
-    from facekd.data.source import open_source
+    from facekd.data.opening import open_source
     from facekd.data.source_summary import inspect_source, write_sheet
 
     opened = open_source(source, size=None)

@@ -84,7 +84,7 @@ def import_verb(
 
     fingerprint, identities = None, None
     if labels is not None:
-        from facekd.data.source import open_source
+        from facekd.data.opening import open_source
 
         source = open_source(labels)
         fingerprint, identities = source.fingerprint(), source.num_identities

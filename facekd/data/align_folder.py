@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.progress import Track, silently
 from facekd.common.writing import atomic_file, atomic_folder, listed_kind
 from facekd.data.alignment import align
 from facekd.data.decoding import decode_image, encode_jpeg, encode_png
 from facekd.data.detection import YuNet, choose_face
-from facekd.data.folder import walk_images
-from facekd.data.packing import Track, check_apart, silently
-from facekd.data.records import RecordWriter
+from facekd.data.image_files import walk_images
+from facekd.data.packing import check_apart
+from facekd.data.record_writer import RecordWriter
 from facekd.data.source import UnreadableImage
 
 ALIGNED_FACES = listed_kind("a folder of faces that facekd aligned")

@@ -6,10 +6,13 @@ transparency is composited over black (the border value of aligned faces).
 
 import re
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from facekd.common.errors import FacekdError
 from facekd.data.source import UnreadableImage
 
 MAX_PIXELS = 2**26
@@ -63,6 +66,33 @@ def check_size(image: np.ndarray, key: str, size: tuple[int, int] | None) -> Non
         height, width = image.shape[:2]
         raise UnreadableImage(
             key, f"{width}x{height} pixels, not {size[1]}x{size[0]}: not aligned, run `facekd data align` first"
+        )
+
+
+def check_first_size(path: Path, encoded: Callable[[int], bytes], count: int, size: tuple[int, int] | None) -> None:
+    """Refuses a set that is not aligned at once, rather than once an image, by its first 16 images.
+
+    Args:
+        path: of the set, for the message.
+        encoded: number of an image -> its bytes; raises UnreadableImage.
+        count: images in the set.
+        size: (height, width) they must have; None admits any.
+
+    Raises:
+        FacekdError: not one of them that can be read has this size.
+    """
+    other = None
+    for i in range(min(count, 16) if size is not None else 0):
+        try:
+            other = decode_image(encoded(i), "").shape[:2]
+        except UnreadableImage:
+            continue
+        if other == size:
+            return
+    if other is not None and size is not None:
+        raise FacekdError(
+            f"{path} holds {other[1]}x{other[0]} images, not {size[1]}x{size[0]}: run `facekd data align` on the "
+            "photographs first"
         )
 
 

@@ -1,26 +1,19 @@
 """Sources into files: RecordIO or a folder of images, whole or not at all."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.progress import Track, silently
 from facekd.common.writing import atomic_folder, listed_kind
 from facekd.data.decoding import encode_jpeg, encode_png
-from facekd.data.records import RecordWriter
+from facekd.data.record_writer import RecordWriter
 from facekd.data.source import Source, UnreadableImage
 
 FACES = listed_kind("a folder of faces that facekd wrote")
-
-Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""(items, how many, what is being done) -> the same items, shown as they pass."""
-
-
-def silently(items: Iterable[Any], total: int, title: str) -> Iterable[Any]:
-    """A Track that shows nothing."""
-    return items
 
 
 def record_path(out: str | Path) -> Path:

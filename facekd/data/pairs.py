@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.data.folder import SUFFIXES
+from facekd.data.image_files import SUFFIXES
 from facekd.data.source import ALIGNED_SIZE
 from facekd.data.verification_set import VerificationSet
 

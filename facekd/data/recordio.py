@@ -23,6 +23,7 @@ MAGIC = 0xCED7230A
 MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 LENGTH_MASK = (1 << 29) - 1
 HEADER_BYTES = 24  # struct <IfQQ: flag, label, id, id2
+EXACT_FLOAT32 = 1 << 24  # labels and key ranges are float32 in the file: exact whole numbers up to here
 _FRAME = struct.Struct("<II")
 
 _CHECK_ALL_BELOW = 300_000  # above it the index is checked on a sample: a full check would read a whole 100 GB file

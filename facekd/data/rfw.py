@@ -4,7 +4,8 @@ from pathlib import Path
 
 from facekd.common.errors import UsageError
 from facekd.data.source import ALIGNED_SIZE
-from facekd.data.verification_set import VerificationSet, read_bin
+from facekd.data.verification_bin import read_bin
+from facekd.data.verification_set import VerificationSet
 
 GROUPS = ("African", "Asian", "Caucasian", "Indian")
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from facekd.common.errors import UsageError
+from facekd.common.progress import Track, silently
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import encode_png
-from facekd.data.packing import Track, silently
 from facekd.data.source import Source, UnreadableImage
 
 _BINS = (1, 2, 5, 10, 20, 50, 100, 200)

@@ -138,7 +138,7 @@ def load_pairs(
         folds: see evaluate_model.
         size: (height, width) the images must have, None for photographs.
     """
-    from facekd.data.verification_set import load_verification_set
+    from facekd.data.opening import load_verification_set
 
     if Path(spec).suffix == ".txt":
         # The list's own folds, chosen while it is read: photographs of the others need not be there.

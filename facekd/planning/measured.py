@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from facekd.common.errors import UsageError
-from facekd.data.synthetic import SyntheticSource
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
 from facekd.distillation.task import DistillationTask
 from facekd.heads.partial_fc import identity_loss

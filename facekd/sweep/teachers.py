@@ -10,8 +10,8 @@ from typing import Any
 
 from facekd.common.errors import UsageError
 from facekd.common.hashing import file_sha256
+from facekd.data.opening import load_verification_set
 from facekd.data.source import Source
-from facekd.data.verification_set import load_verification_set
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.recipe import Recipe, load_recipe
 from facekd.schemas.card import read_card

@@ -11,8 +11,9 @@ from torch import nn
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.writing import FolderKind, check_replaceable
-from facekd.data.source import Source, open_source
-from facekd.data.verification_set import VerificationSet, load_verification_set
+from facekd.data.opening import load_verification_set, open_source
+from facekd.data.source import Source
+from facekd.data.verification_set import VerificationSet
 from facekd.distillation.build import build_task
 from facekd.distillation.task import DistillationTask
 from facekd.distributed import collectives

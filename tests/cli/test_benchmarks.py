@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 from facekd.cli import evaluate
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.alignment import TEMPLATE_112, align
-from facekd.data.verification_set import VerificationSet, write_bin
+from facekd.data.verification_bin import write_bin
+from facekd.data.verification_set import VerificationSet
 from facekd.evaluation.verification import verify_pairs
 
 Embed = Callable[[np.ndarray], np.ndarray]

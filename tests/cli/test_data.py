@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from facekd.cli import data
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import encode_png
-from facekd.data.records import RecordReader
-from facekd.data.source import open_source
+from facekd.data.opening import open_source
+from facekd.data.sources.records import RecordReader
 
 
 def run(*arguments: object) -> Result:

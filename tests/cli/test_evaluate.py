@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 from facekd.cli import embed, evaluate, verify
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import decode_image
-from facekd.data.verification_set import VerificationSet, write_bin
+from facekd.data.verification_bin import write_bin
+from facekd.data.verification_set import VerificationSet
 from facekd.evaluation.photographs import centre_crop
 from facekd.evaluation.verification import verify_pairs
 from facekd.models.bundle import read_card

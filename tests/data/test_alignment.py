@@ -8,7 +8,7 @@ import pytest
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.alignment import TEMPLATE_112, align, five_from_68, similarity_transform, template
 from facekd.data.detection import Face, YuNet, choose_face
-from facekd.data.verification_set import load_verification_set
+from facekd.data.opening import load_verification_set
 
 transform = pytest.importorskip("skimage.transform")
 

@@ -16,8 +16,9 @@ from facekd.common.errors import UsageError
 from facekd.data.augmentation import AugmentationConfig
 from facekd.data.dataset import EpochSampler, FaceDataset, _start_worker, make_loader
 from facekd.data.decoding import encode_png
-from facekd.data.records import RecordWriter
-from facekd.data.source import UnreadableImage, open_source
+from facekd.data.opening import open_source
+from facekd.data.record_writer import RecordWriter
+from facekd.data.source import UnreadableImage
 
 ALL = AugmentationConfig.model_validate(
     {kind: {"probability": 0.5} for kind in ("affine", "crop", "colour", "grey", "occlusion", "low_resolution", "jpeg")}

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.data.records import RecordReader, RecordWriter
-from facekd.data.source import UnreadableImage, open_source
+from facekd.data.opening import open_source
+from facekd.data.record_writer import RecordWriter
+from facekd.data.source import UnreadableImage
+from facekd.data.sources.records import RecordReader
 
 MAGIC = b"\x0a\x23\xd7\xce"
 

@@ -8,9 +8,9 @@ import torch
 
 from facekd.common.errors import UsageError
 from facekd.data.dataset import EpochSampler
+from facekd.data.opening import open_source
 from facekd.data.sampling import IdentityGroups
-from facekd.data.source import open_source
-from facekd.data.synthetic import SyntheticSource
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.recipe import Recipe
 from facekd.training.stream import BatchStream
 

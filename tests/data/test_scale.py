@@ -19,10 +19,13 @@ from facekd.cli import data as data_verbs
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data import dataset, storage
 from facekd.data.dataset import EpochSampler, make_loader
-from facekd.data.indexed import IndexedRecords, write_index
+from facekd.data.index_writer import write_index
+from facekd.data.opening import open_source
 from facekd.data.permutation import Permutation
-from facekd.data.records import RecordReader, RecordWriter
-from facekd.data.source import Source, UnreadableImage, open_source
+from facekd.data.record_writer import RecordWriter
+from facekd.data.source import Source, UnreadableImage
+from facekd.data.sources.record_index import IndexedRecords
+from facekd.data.sources.records import RecordReader
 from facekd.data.storage import LocalBytes, RemoteBytes
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from facekd.common.errors import UsageError
 from facekd.data.alignment import TEMPLATE_112
-from facekd.data.source import Source, open_source
-from facekd.data.synthetic import SyntheticConfig, SyntheticSource
+from facekd.data.opening import open_source
+from facekd.data.source import Source
+from facekd.data.sources.synthetic import SyntheticSource
+from facekd.data.synthetic import SyntheticConfig
 
 STILL = {"pose": 0.0, "light": 0.0, "expression": 0.0, "blur": 0.0, "noise": 0.0, "clutter": 0.0}
 
@@ -107,8 +109,8 @@ def test_recognisable_but_not_by_pixels() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("identities", "not name=value"), ("people=3", "unknown field 'people'"), ("identities=0", "identities='0'"),
-     ("pose=big", "pose='big'"), ("seed=-1", "seed")],
+    [("identities", "not name=value"), ("people=3", "unknown field 'people'"), ("identities=0", "identities = '0'"),
+     ("pose=big", "pose = 'big'"), ("seed=-1", "seed")],
 )  # fmt: skip
 def test_typos_are_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

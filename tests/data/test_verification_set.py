@@ -11,7 +11,9 @@ import pytest
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import encode_png
-from facekd.data.verification_set import VerificationSet, load_verification_set, write_bin
+from facekd.data.opening import load_verification_set
+from facekd.data.verification_bin import write_bin
+from facekd.data.verification_set import VerificationSet
 
 
 def picture(value: int) -> np.ndarray:

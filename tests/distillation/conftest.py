@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from facekd.data.synthetic import SyntheticSource
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distillation.losses.base import DistillationBatch, DistillationLoss, Shapes
 from facekd.distillation.task import DistillationTask
 from facekd.heads import CosFace

@@ -13,8 +13,8 @@ OUTSIDE = "../../outside"
 def confine(folder: Path) -> dict[str, list[str]]:
     """Trick -> what was written outside of the output folder, or otherwise wrong."""
     from facekd.data.packing import write_folder
-    from facekd.data.records import RecordReader
-    from facekd.data.synthetic import SyntheticSource
+    from facekd.data.sources.records import RecordReader
+    from facekd.data.sources.synthetic import SyntheticSource
     from facekd.schemas.record import append_record
     from tests.faults.sample import sample_record
     from tests.faults.targets import make_bundle

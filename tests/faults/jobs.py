@@ -43,10 +43,11 @@ class Job:
 
 def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
     """The jobs, with their inputs below `folder`."""
+    from facekd.data.opening import open_source
     from facekd.data.packing import pack_records, write_folder
-    from facekd.data.source import open_source
-    from facekd.data.synthetic import SyntheticSource
-    from facekd.data.verification_set import VerificationSet, write_bin
+    from facekd.data.sources.synthetic import SyntheticSource
+    from facekd.data.verification_bin import write_bin
+    from facekd.data.verification_set import VerificationSet
     from tests.faults.targets import make_bundle
 
     drawn = SyntheticSource(identities=4, images=6, seed=0)
@@ -99,7 +100,7 @@ evaluation: {{dev: null}}
 
 
 def _packed(place: Path) -> str | None:
-    from facekd.data.records import RecordReader
+    from facekd.data.sources.records import RecordReader
 
     if not (place / "train.rec").exists():
         return None

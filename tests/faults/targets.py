@@ -89,14 +89,14 @@ def make_artefact(bundle: Path, out: Path) -> Path:
 
 def _faces(folder: Path) -> Path:
     from facekd.data.packing import pack_records
-    from facekd.data.synthetic import SyntheticSource
+    from facekd.data.sources.synthetic import SyntheticSource
 
     pack_records(SyntheticSource(identities=3, images=4, seed=0), folder)
     return folder
 
 
 def _read_faces(folder: Path) -> None:
-    from facekd.data.records import RecordReader
+    from facekd.data.sources.records import RecordReader
 
     reader = RecordReader(folder)
     for _ in reader.check():
@@ -105,15 +105,16 @@ def _read_faces(folder: Path) -> None:
 
 
 def _pairs(folder: Path) -> Path:
-    from facekd.data.verification_set import load_verification_set, write_bin
+    from facekd.data.opening import load_verification_set
+    from facekd.data.verification_bin import write_bin
 
     write_bin(folder / "set.bin", load_verification_set("synthetic:identities=4,pairs=6"))
     return folder
 
 
 def _read_pairs(folder: Path) -> None:
+    from facekd.data.opening import load_verification_set
     from facekd.data.source import UnreadableImage
-    from facekd.data.verification_set import load_verification_set
 
     pairs = load_verification_set(folder / "set.bin")
     pairs.fingerprint()

@@ -49,8 +49,8 @@ def cut(target: Target, scratch: Path, *, parts: int = 50, indexed: bool = True)
 
 def _pictures(folder: Path) -> dict[str, bytes]:
     """Key -> decoded pixels of every image that can be read."""
-    from facekd.data.records import RecordReader
     from facekd.data.source import UnreadableImage
+    from facekd.data.sources.records import RecordReader
 
     try:
         reader = RecordReader(folder)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.data.verification_set import load_verification_set
+from facekd.data.opening import load_verification_set
 from facekd.models.bundle import load_teacher
 from facekd.models.importing import import_teacher
 from facekd.models.registry import create_model

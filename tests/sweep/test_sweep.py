@@ -14,7 +14,7 @@ import yaml
 
 from facekd.cli import main
 from facekd.common.errors import FacekdError, UsageError
-from facekd.data.verification_set import load_verification_set
+from facekd.data.opening import load_verification_set
 from facekd.evaluation.embedding import evaluate_verification, open_embedder
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import load_bundle, save_bundle

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from facekd.common.errors import UsageError
-from facekd.data.synthetic import SyntheticSource
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distributed import collectives
 from facekd.recipe import Recipe
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore

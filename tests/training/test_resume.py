@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from facekd.common.errors import UsageError
-from facekd.data.synthetic import SyntheticSource
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.recipe import Recipe
 from facekd.training import resumption
 

@@ -3,33 +3,30 @@
 The index is a folder: index.json (the files with their sizes, where they are read, counts, fingerprint) and arrays:
 files.npy uint16, offsets.npy int64, keys.npy and labels.npy int32 (int64 where they must be) [n] each, label_values.npy
 int64 [identities]: 18 bytes an image.
-It is made once, beside the files (`facekd data index`); opening it reads index.json and maps the rest, so that a worker
-costs neither time nor memory, whatever n is.
+It is made once, beside the files (`facekd data index`, facekd.data.index_writer); opening it reads index.json and maps
+the rest, so that a worker costs neither time nor memory, whatever n is.
 """
 
 import json
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.common.hashing import parts_sha256
-from facekd.common.writing import FolderKind, atomic_folder, check_replaceable
+from facekd.common.writing import FolderKind
 from facekd.data.decoding import decode_image
-from facekd.data.packing import Track, silently
 from facekd.data.recordio import HEADER_BYTES, LENGTH_MASK, MAGIC_BYTES
-from facekd.data.records import RecordReader
-from facekd.data.source import ALIGNED_SIZE, INDEX_SUFFIX, UnreadableImage
+from facekd.data.source import ALIGNED_SIZE, Source, UnreadableImage
+from facekd.data.sources import SOURCES, SourceKind
 from facekd.data.storage import LocalBytes, RemoteBytes, is_remote
 
 SCHEMA = 1
 ARRAYS = ("files", "offsets", "keys", "labels", "label_values")
 
-
+INDEX_SUFFIX = ".faces"
 INDEX_FILE = "index.json"
 INDEX = FolderKind(
     "an index of records",
@@ -173,72 +170,6 @@ def read_record(file: LocalBytes | RemoteBytes, offset: int, key: str) -> bytes:
         offset += 8 + (length + 3) // 4 * 4
 
 
-def write_index(
-    records: Sequence[Path],
-    out: Path,
-    *,
-    root: str | None = None,
-    size: tuple[int, int] | None = ALIGNED_SIZE,
-    overwrite: bool = False,
-    track: Track = silently,
-) -> dict[str, Any]:
-    """Makes an index of local .rec files; returns images, identities, files, broken and the place they are read from.
-
-    Args:
-        records: the files, each with its .idx (or scanned). A label means the same identity in each.
-        out: the index, a folder whose name ends in .faces; appears whole or not at all.
-        root: where the files will be read, a folder or protocol://path; None: where they are now.
-        size: (height, width) the images must have (the first readable one of each file is looked at); None admits any.
-        overwrite: replace an index that is there.
-        track: shows progress.
-    """
-    if out.suffix != INDEX_SUFFIX:
-        raise UsageError(f"cannot write an index to {out}: the name must end in {INDEX_SUFFIX}")
-    if len({record.name for record in records}) < len(records):
-        raise UsageError("two of the .rec files have one name: they are told apart by it, rename one")
-    if not 1 <= len(records) <= 65_536:
-        raise UsageError(f"{len(records)} files: give 1 to 65,536")
-    check_replaceable(out, INDEX, overwrite=overwrite)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("files", "offsets", "keys", "values")}
-    files, broken = [], []
-    for number, path in enumerate(track(records, len(records), "indexing")):
-        reader = RecordReader(path, size=size)
-        keys, offsets, values = reader.table()
-        for name, column in (("keys", keys), ("offsets", offsets), ("values", values)):
-            columns[name].append(column)
-        columns["files"].append(np.full(len(keys), number, dtype=np.uint16))
-        files.append({"name": path.name, "size": path.stat().st_size})
-        broken += [[f"{path.name}:{key}", reason] for key, reason in reader.broken]
-    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    joined["label_values"], labels = np.unique(joined.pop("values"), return_inverse=True)
-    joined["labels"], joined["keys"] = _smallest(labels), _smallest(joined["keys"])
-    place = root or _common_folder(records)
-    sizes = ",".join(f"{file['name']}={file['size']}" for file in files)
-    facts = {
-        "schema": SCHEMA, "root": place, "files": files, "images": len(labels),
-        "identities": len(joined["label_values"]), "broken": broken,
-        "fingerprint": parts_sha256("index", sizes, *(joined[name] for name in ARRAYS)),
-    }  # fmt: skip
-    with atomic_folder(out, kind=INDEX, overwrite=overwrite) as folder:
-        for name in ARRAYS:
-            np.save(folder / f"{name}.npy", joined[name])
-        (folder / INDEX_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    summary = {"images": len(labels), "identities": facts["identities"], "files": len(files)}
-    return {**summary, "read_from": place, "broken": broken, "fingerprint": facts["fingerprint"]}
-
-
-def _smallest(column: np.ndarray) -> np.ndarray:
-    """As int32 where every value fits, else int64."""
-    return column.astype(np.int32 if np.abs(column).max() < 1 << 31 else np.int64)
-
-
-def _common_folder(records: Sequence[Path]) -> str:
-    folders = {record.resolve().parent for record in records}
-    if len(folders) > 1:
-        raise UsageError(f"the .rec files lie in {len(folders)} folders: put them into one, or say --root")
-    return str(folders.pop())
-
-
 def _join(root: str, name: str, index: Path) -> str:
     """Where a file is read. Its name comes from the index: it must not lead out of the root."""
     if Path(name).name != name or "\\" in name:
@@ -269,3 +200,18 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if schema != SCHEMA or not sound:
         raise FacekdError(f"{path} is of schema {schema}, {SCHEMA} is read here: index the files again")
     return facts
+
+
+@SOURCES.decorator("record-index")
+class RecordIndexKind(SourceKind):
+    """A folder whose name ends in .faces."""
+
+    example = "an index of records (.faces)"
+
+    @classmethod
+    def opens(cls, path: Path) -> bool:
+        return path.suffix == INDEX_SUFFIX
+
+    @classmethod
+    def open(cls, text: str, *, size: tuple[int, int] | None) -> Source:
+        return IndexedRecords(text, size=size)

@@ -8,8 +8,11 @@ import pytest
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import encode_png
-from facekd.data.folder import FolderSource, walk_images
-from facekd.data.source import Source, Subset, UnreadableImage, open_source
+from facekd.data.image_files import walk_images
+from facekd.data.opening import open_source
+from facekd.data.source import Source, UnreadableImage
+from facekd.data.sources.image_folder import FolderSource
+from facekd.data.subset import Subset
 
 
 def picture(value: int, side: int = 112) -> bytes:

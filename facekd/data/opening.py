@@ -1,0 +1,102 @@
+"""Opens data from a path or a short description: faces to train on, and pairs to verify."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from facekd.common.errors import UsageError
+from facekd.data.pairs import load_pairs
+from facekd.data.source import ALIGNED_SIZE, Source
+from facekd.data.sources import SOURCES
+from facekd.data.subset import Subset
+from facekd.data.synthetic_pairs import synthetic_pairs
+from facekd.data.verification_bin import read_bin
+from facekd.data.verification_set import VerificationSet
+
+_CODE = re.compile(r"([A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(.*))?", re.DOTALL)
+"""`package.module:Class`, then perhaps what it opens."""
+
+
+def open_source(
+    spec: str | Path,
+    *,
+    size: tuple[int, int] | None = ALIGNED_SIZE,
+    max_identities: int | None = None,
+    min_images: int | None = None,
+    max_images: int | None = None,
+) -> Source:
+    """Opens a source of labelled faces.
+
+    Args:
+        spec: a .rec file, a folder that holds train.rec, an index over many (.faces), a folder with one folder an
+            identity, or what another kind of facekd.data.sources opens. `NAME:TEXT` chooses the kind by its name, as in
+            `synthetic:identities=64,images=20,seed=0`; `package.module:Class` and `package.module:Class:TEXT` take a
+            kind that is code of your own, if it is trusted.
+        size: (height, width) every image must have; None admits any (to inspect or align them).
+        max_identities: keep the first so many identities.
+        min_images: leave out identities with fewer images.
+        max_images: keep the first so many images of each identity.
+
+    Raises:
+        UsageError: nothing of the kind is there, or nothing is left.
+        FacekdError: it is there and cannot be read.
+    """
+    source = _open(str(spec), size)
+    if max_identities is None and min_images is None and max_images is None:
+        return source
+    return Subset.by_identity(source, max_identities=max_identities, min_images=min_images, max_images=max_images)
+
+
+def _open(text: str, size: tuple[int, int] | None) -> Source:
+    names = SOURCES.names()
+    name, colon, rest = text.partition(":")
+    if colon and name in names:
+        return SOURCES.find(name).open(rest, size=size)
+    if (code := _CODE.fullmatch(text)) and not Path(text).exists():
+        return SOURCES.find(code[1]).open(code[2] or "", size=size)
+    path = Path(text)
+    found = [name for name in names if SOURCES.find(name).opens(path)]
+    found = [name for name in found if not SOURCES.find(name).catch_all] or found
+    if len(found) > 1:
+        choices = " or ".join(f"{name}:{text}" for name in found)
+        raise UsageError(f"{path} can be read as {' and as '.join(found)}: give {choices}")
+    if found:
+        return SOURCES.find(found[0]).open(text, size=size)
+    valid = ", ".join(example for name in names if (example := SOURCES.find(name).example))
+    raise UsageError(
+        f"{path} is not a source of faces: give {valid}" if path.exists() else f"no data at {path}: give {valid}"
+    )
+
+
+def load_verification_set(
+    path: str | Path,
+    images: str | Path | None = None,
+    *,
+    folds: Sequence[int] | None = None,
+    size: tuple[int, int] | None = ALIGNED_SIZE,
+) -> VerificationSet:
+    """Loads a set of pairs.
+
+    Args:
+        path: a .bin file, a pairs.txt as LFW publishes it, or `synthetic:identities=64,pairs=600,seed=0`.
+        images: with pairs.txt, the folder of Name/Name_0001.jpg (or .png).
+        folds: with pairs.txt, the 1-based folds to keep, for a folder that holds only some.
+        size: (height, width) every image must have; None admits any.
+
+    Raises:
+        UsageError: the path or options are not valid.
+        FacekdError: the file is damaged, holds what a set of pairs has no need of, or photographs are missing.
+    """
+    text = str(path)
+    if text.startswith("synthetic:"):
+        return synthetic_pairs(text.removeprefix("synthetic:"))
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"no verification set at {path}: give a .bin, a pairs.txt with its images, or synthetic:")
+    if path.suffix == ".txt":
+        if images is None:
+            raise UsageError(f"{path} only names the pairs: give the folder of their images too")
+        return load_pairs(path, Path(images), folds=folds, size=size)
+    if folds is not None or images is not None:
+        raise UsageError(f"{path} carries its own images: `images` and `folds` belong to a pairs.txt")
+    return read_bin(path, size=size)
