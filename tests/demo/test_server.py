@@ -1,9 +1,13 @@
 """What the demo serves, to whom, and what it refuses; no browser needed."""
 
+import contextlib
 import http.client
+import socket
+import struct
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +20,7 @@ from facekd.cli import main
 from facekd.common.errors import FacekdError, UsageError
 from facekd.demo import runtime as runtime_module
 from facekd.demo.runtime import fetch_runtime, read_runtime
-from facekd.demo.server import DemoServer
+from facekd.demo.server import MOST_CONNECTIONS, DemoServer
 from facekd.demo.site import FaceModel, Resource, any_size, build_site
 from facekd.schemas.input_spec import InputSpec
 
@@ -59,6 +63,32 @@ def test_a_foreign_name_for_loopback_is_refused(server: DemoServer) -> None:
     for host in ("evil.example", f"evil.example:{server.server_port}", "127.0.0.1"):
         assert ask(server, "/", host=host).status == 403
     assert ask(server, "/", method="POST").status == 501
+
+
+def test_connections_that_say_nothing_end_and_are_bounded(
+    server: DemoServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: 1,000 half-open requests held 1,005 threads for ever, and 1,021 tracebacks were printed."""
+    monkeypatch.setattr(server.RequestHandlerClass, "timeout", 0.5)
+    before = threading.active_count()
+    opened = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(300)]
+    for number, one in enumerate(opened):
+        with contextlib.suppress(ConnectionError):  # those beyond the bound are closed already
+            one.sendall(b"GET / HTTP/1.1\r\n")
+        if number % 3 == 0:  # breaks off in the middle
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.close()
+    assert threading.active_count() - before <= MOST_CONNECTIONS
+    deadline = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() == before
+    assert ask(server, "/").status == 200
+    for one in opened:
+        one.close()
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.count("\n") <= 1
 
 
 def test_only_loopback_is_bound(server: DemoServer) -> None:
