@@ -26,7 +26,7 @@ from facekd.export.logs import captured
 from facekd.export.network import Network, feed
 from facekd.export.rewrite import PRELU_FORMS
 from facekd.export.targets import ExportOptions, get_target
-from facekd.models.mobilefacenet import MobileFaceNet
+from facekd.models.architectures.mobilefacenet import MobileFaceNet
 from facekd.schemas.input_spec import InputSpec
 
 

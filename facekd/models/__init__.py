@@ -1,20 +1,13 @@
-"""Models: students, Transformer teachers, their registry, and bundles that carry them.
+"""Models by name: students, Transformer teachers, and the bundles that hold them."""
 
-Importing the package registers every model; timm itself is imported only when a model of its is built.
-"""
+from facekd.models.registry import (
+    Backbone,
+    ModelEntry,
+    create_model,
+    create_student,
+    find_model,
+    list_models,
+    register_model,
+)
 
-from facekd.models import iresnet, mobilefacenet, timm_student, transformer
-from facekd.models.registry import Backbone, ModelEntry, create_model, create_student, list_models, register_model
-
-__all__ = [
-    "Backbone",
-    "ModelEntry",
-    "create_model",
-    "create_student",
-    "iresnet",
-    "list_models",
-    "mobilefacenet",
-    "register_model",
-    "timm_student",
-    "transformer",
-]
+__all__ = ["Backbone", "ModelEntry", "create_model", "create_student", "find_model", "list_models", "register_model"]

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.bundle import load_strictly, save_bundle
 from facekd.models.describe import describe
 from facekd.models.registry import create_model
-from facekd.models.transformer import TransformerTeacher
 from facekd.schemas.card import HeadCard, Metric
 from facekd.schemas.input_spec import InputSpec
 

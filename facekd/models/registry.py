@@ -1,20 +1,19 @@
 """The models by name: a decorator adds one, `create_model` builds one, `list_models` shows them.
 
 A model is a function that takes keyword arguments and returns a module. A student obeys the `Backbone` protocol; a
-teacher is a `facekd.models.transformer.TransformerTeacher`, or a CNN that obeys `Backbone` too.
+teacher is a `facekd.models.architectures.transformer.TransformerTeacher`, or a CNN that obeys `Backbone` too.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
-from facekd.common.trust import import_code, names_code
+from facekd.common.registry import Registry
 
 Role = Literal["student", "teacher"]
 Function = TypeVar("Function", bound=Callable[..., nn.Module])
@@ -54,7 +53,13 @@ class ModelEntry:
     summary: str
 
 
-_MODELS: dict[str, ModelEntry] = {}
+MODELS: Registry[ModelEntry] = Registry(
+    "model",
+    package="facekd.models.architectures",
+    group="facekd.models",
+    example="timm/<name> or package.module:function",
+)
+"""By an entry point too: a function that builds a model, decorated by `register_model` or not."""
 
 
 def register_model(*, role: Role, name: str | None = None) -> Callable[[Function], Function]:
@@ -66,18 +71,35 @@ def register_model(*, role: Role, name: str | None = None) -> Callable[[Function
 
     def decorate(function: Function) -> Function:
         key = name or function.__name__
-        if key in _MODELS:
-            raise ValueError(f"model {key!r} is registered twice: {_MODELS[key].build} and {function}")
-        summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        _MODELS[key] = ModelEntry(name=key, role=role, build=function, summary=summary)
+        MODELS.register(key, _entry(key, role, function))
         return function
 
     return decorate
 
 
+def find_model(name: str) -> ModelEntry:
+    """The model of a name: registered, `timm/<name>`, or `package.module:function` of a trusted module.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name.startswith("timm/"):
+        student = MODELS.find("timm_student")
+        return replace(
+            student, name=name, build=lambda **given: student.build(model=name.removeprefix("timm/"), **given)
+        )
+    found: Any = MODELS.find(name, wanted_by="the model")
+    if isinstance(found, ModelEntry):
+        return found
+    if not callable(found):
+        raise UsageError(f"model {name!r} is {type(found).__name__}, not a function that builds a model")
+    return _entry(name, "student", found)
+
+
 def list_models() -> list[ModelEntry]:
     """Every registered model, students first, by name within a role."""
-    return sorted(_MODELS.values(), key=lambda entry: (entry.role != "student", entry.name))
+    entries = [find_model(name) for name in MODELS.names()]
+    return sorted(entries, key=lambda entry: (entry.role != "student", entry.name))
 
 
 def create_model(name: str, /, **arguments: Any) -> nn.Module:
@@ -91,7 +113,7 @@ def create_model(name: str, /, **arguments: Any) -> nn.Module:
     Raises:
         UsageError: the name is unknown, an argument is not one of the model's, or a value is not valid.
     """
-    build = _find(name)
+    build = find_model(name).build
     _check_arguments(name, build, arguments)
     model = build(**arguments)
     if not isinstance(model, nn.Module):
@@ -114,24 +136,8 @@ def create_student(name: str, /, **arguments: Any) -> nn.Module:
     return model
 
 
-def _find(name: str) -> Callable[..., nn.Module]:
-    if name in _MODELS:
-        return _MODELS[name].build
-    if name.startswith("timm/"):
-        from facekd.models.timm_student import timm_student
-
-        timm_name = name.removeprefix("timm/")
-        return lambda **arguments: timm_student(model=timm_name, **arguments)
-    if names_code(name):
-        function = import_code(name, wanted_by="the model")
-        if not callable(function):
-            raise UsageError(f"model {name!r} is {type(function).__name__}, not a function that builds a model")
-        return cast(Callable[..., nn.Module], function)
-    close = difflib.get_close_matches(name, _MODELS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise UsageError(
-        f"unknown model {name!r}{hint}; valid: {', '.join(sorted(_MODELS))}, timm/<name> or package.module:function"
-    )
+def _entry(name: str, role: Role, build: Callable[..., nn.Module]) -> ModelEntry:
+    return ModelEntry(name, role, build, summary=(inspect.getdoc(build) or "").partition("\n")[0])
 
 
 def _check_arguments(name: str, build: Callable[..., nn.Module], arguments: dict[str, Any]) -> None:

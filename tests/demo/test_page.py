@@ -188,8 +188,8 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from facekd.export.faces import synthetic_faces
     from facekd.export.pipeline import Reference, export_artefact
     from facekd.export.targets.base import ExportOptions
+    from facekd.models.architectures.mobilefacenet import MobileFaceNet
     from facekd.models.bundle import describe, load_bundle, save_bundle
-    from facekd.models.mobilefacenet import MobileFaceNet
 
     arguments: dict[str, Any] = {
         "scale": 0.25,

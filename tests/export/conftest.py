@@ -8,8 +8,8 @@ from torch import nn
 
 from facekd.export.faces import Faces, faces_from_source
 from facekd.export.pipeline import Reference
+from facekd.models.architectures.mobilefacenet import MobileFaceNet
 from facekd.models.bundle import Bundle, describe, load_bundle, save_bundle
-from facekd.models.mobilefacenet import MobileFaceNet
 
 ARGUMENTS = {
     "scale": 0.25,

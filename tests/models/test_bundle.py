@@ -331,7 +331,7 @@ def test_a_card_cannot_run_code_that_was_not_trusted(
     assert not target.exists()
 
     (tmp_path / "own_models.py").write_text(
-        "from facekd.models.mobilefacenet import MobileFaceNet\n\n"
+        "from facekd.models.architectures.mobilefacenet import MobileFaceNet\n\n"
         "def tiny(**arguments):\n    return MobileFaceNet(**arguments)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))

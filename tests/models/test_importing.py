@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.opening import load_verification_set
+from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.bundle import load_teacher
 from facekd.models.importing import import_teacher
 from facekd.models.registry import create_model
-from facekd.models.transformer import TransformerTeacher
 
 WIDTH, DEPTH, PATCH, EMBEDDING, TOKENS = 32, 2, 28, 24, 16
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from facekd.common.errors import UsageError
 from facekd.models import Backbone, create_model, create_student, list_models
-from facekd.models.layers import create_activation
+from facekd.models.architectures.layers import create_activation
 from facekd.models.registry import register_model
 
 SMALL = {"scale": 0.5, "blocks": (1, 1, 2, 1), "embedding_width": 64}
@@ -119,7 +119,7 @@ def not_a_module() -> str:
 
 def test_dotted_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "my_models.py").write_text(
-        "from facekd.models.mobilefacenet import MobileFaceNet\n"
+        "from facekd.models.architectures.mobilefacenet import MobileFaceNet\n"
         "def tiny(*, embedding_width=32):\n"
         "    return MobileFaceNet(scale=0.25, blocks=(1, 1, 1, 1), embedding_width=embedding_width)\n"
         "def plain():\n    import torch\n    return torch.nn.Identity()\n"

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
+from facekd.models.architectures.transformer import NECKS, TransformerTeacher
 from facekd.models.registry import create_model
-from facekd.models.transformer import NECKS, TransformerTeacher
 
 TEACHERS: list[tuple[str, dict[str, Any], tuple[int, int], int]] = [
     ("swin_teacher", {"embed_dim": 32, "depths": (2, 2, 2), "num_heads": (2, 4, 8)}, (7, 7), 128),

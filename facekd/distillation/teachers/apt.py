@@ -18,7 +18,7 @@ from facekd.distillation.losses.functional import check_widths
 from facekd.distillation.parameter_group import ParameterGroup
 from facekd.distillation.teachers.base import ClassesNeeded, TeacherPath, TeacherSettings, register_teacher
 from facekd.distillation.teachers.prompting import PromptedTransformer
-from facekd.models.transformer import TransformerTeacher
+from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.recipe import OptimisationConfig
 from facekd.recipe.methods import MethodSettings
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from facekd.common.errors import UsageError
 from facekd.distillation.teachers.base import TeacherOutput
 from facekd.distillation.teachers.transformer import FrozenTransformer
-from facekd.models.transformer import TransformerTeacher
+from facekd.models.architectures.transformer import TransformerTeacher
 
 
 class PromptedTransformer(FrozenTransformer):

@@ -12,7 +12,7 @@ from facekd.distillation.teachers.base import (
     register_teacher,
     what_may_teach,
 )
-from facekd.models.transformer import TransformerTeacher
+from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.recipe.methods import MethodSettings
 
 

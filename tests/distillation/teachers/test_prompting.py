@@ -11,8 +11,8 @@ from torch import nn
 from facekd.common.errors import UsageError
 from facekd.distillation.teachers.apt import adaptation_loss
 from facekd.distillation.teachers.prompting import PromptedTransformer
+from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.registry import create_model
-from facekd.models.transformer import TransformerTeacher
 
 TEACHERS = {
     # 28x28 tokens in 7x7 windows, so that the second block is shifted and has a mask

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
-from facekd.models.layers import create_activation
+from facekd.models.architectures.layers import create_activation
 from facekd.models.registry import register_model
 
 _EPS = 1e-5

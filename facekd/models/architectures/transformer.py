@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
+from facekd.models.architectures.timm_student import check_timm_arguments, check_timm_name
 from facekd.models.registry import register_model
 
 Kind = Literal["swin", "vit"]
@@ -228,8 +229,6 @@ def timm_teacher(
     **body_arguments: Any,
 ) -> TransformerTeacher:
     """Any Swin or ViT of timm by its timm name, at any image size; further arguments go to timm."""
-    from facekd.models.timm_student import check_timm_arguments, check_timm_name
-
     check_timm_name(model)
     check_timm_arguments(model, body_arguments)
     import timm

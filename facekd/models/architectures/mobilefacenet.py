@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
-from facekd.models.layers import conv_norm, global_depthwise_head, initialise_convolutions
+from facekd.models.architectures.layers import conv_norm, global_depthwise_head, initialise_convolutions
 from facekd.models.registry import register_model
 
 

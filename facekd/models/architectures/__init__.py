@@ -1,0 +1,1 @@
+"""The networks: one file each, whose functions register themselves as models."""
