@@ -1,8 +1,13 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and the reasons for which a test may be skipped in CI."""
 
 import os
+import re
 import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -10,6 +15,34 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ["FACEKD_TRUSTED_MODULES"] = "tiny_models"  # the tests' own student, which recipes name; children inherit it
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+ALLOWED_SKIPS = re.compile(r"\b(phone|Mac|macOS|GPU|CUDA)\b|no shared data at|no photographs of .* in ")
+"""What `.ci/run` cannot install. Under CI a test that is skipped for another reason fails."""
+
+
+def _fail_a_skip_in_ci(report: Report) -> Report:
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not ALLOWED_SKIPS.search(reason):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"skipped in CI, where a phone, a Mac, a GPU or the shared data alone may be absent: {reason}"
+            )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test."""
+    return _fail_a_skip_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A skipped file."""
+    return _fail_a_skip_in_ci((yield))
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +66,28 @@ def installed_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", ".importlinter"):
         shutil.copy(ROOT / name, place)
     return place
+
+
+@pytest.fixture
+def ordinary_user() -> Callable[[], AbstractContextManager[Path]]:
+    """A context with a folder of its own, in which this process is not root: permissions mean nothing to root.
+
+    What is imported there has to be readable to everybody: run the code once before, as root.
+    """
+
+    @contextmanager
+    def demoted() -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            user = os.geteuid()
+            if user == 0:
+                os.chown(folder, 65534, 65534)
+                os.seteuid(65534)
+            try:
+                yield Path(folder)
+            finally:
+                os.seteuid(user)
+
+    return demoted
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """`facekd data`: what it writes, what it prints, how it refuses."""
 
 import json
-import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import cv2
@@ -195,10 +196,11 @@ def test_no_room_to_write_is_one_line(tmp_path: Path) -> None:
     assert isinstance(error, FacekdError) and "cannot write" in str(error)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_no_permission_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o555)
-    error = run("synth", tmp_path / "locked" / "x.rec", "--identities", 1, "--images", 1).exception
+def test_no_permission_is_one_line(tmp_path: Path, ordinary_user: Callable[[], AbstractContextManager[Path]]) -> None:
+    done("synth", tmp_path / "x.rec", "--identities", 1, "--images", 1)
+    with ordinary_user() as folder:
+        (folder / "locked").mkdir(mode=0o555)
+        error = run("synth", folder / "locked" / "x.rec", "--identities", 1, "--images", 1).exception
     assert isinstance(error, FacekdError) and "Permission denied" in str(error)
 
 

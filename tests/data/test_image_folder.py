@@ -1,6 +1,7 @@
 """Image folders, limits on a source, and what is refused."""
 
-import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -95,15 +96,19 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_refused(
+    tmp_path: Path, ordinary_user: Callable[[], AbstractContextManager[Path]]
+) -> None:
     make(tmp_path, {"a": 1})
-    (tmp_path / "a").chmod(0)
-    try:
-        with pytest.raises(FacekdError, match="cannot read the folder"):
-            open_source(tmp_path)
-    finally:
-        (tmp_path / "a").chmod(0o755)
+    assert len(open_source(tmp_path)) == 1
+    with ordinary_user() as folder:
+        make(folder, {"a": 1})
+        (folder / "a").chmod(0)
+        try:
+            with pytest.raises(FacekdError, match="cannot read the folder"):
+                open_source(folder)
+        finally:
+            (folder / "a").chmod(0o755)
 
 
 def test_limits_keep_whole_identities_and_first_images(tmp_path: Path) -> None:
