@@ -44,8 +44,7 @@ class Clock:
 
 def verification(folder: Path, share: float) -> dict[str, Any]:
     """IJB-C 1:1: read the list, pool the images, score the pairs, find TAR at six FARs."""
-    from facekd.data.ijb import read_pairs
-    from facekd.evaluation.benchmarks import IJB_FARS
+    from facekd.evaluation.protocols.ijb import IJB_FARS, read_pairs
     from facekd.evaluation.templates import pair_scores, pool_templates, tar_at_nearest_far
 
     rng = np.random.default_rng(0)

@@ -37,7 +37,10 @@ def evaluate(
         list[str] | None, typer.Option(help="A .bin, a pairs.txt (with --images) or synthetic:...; repeatable.")
     ] = None,
     benchmark: Annotated[
-        str | None, typer.Option(help="Instead of --pairs: ijbb, ijbc, megaface, tinyface or rfw, from --data.")
+        str | None,
+        typer.Option(
+            help="Instead of --pairs: ijbb, ijbc, megaface, tinyface, rfw or package.module:Class, from --data."
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the benchmark as it is published.")] = None,
     features: Annotated[
@@ -134,18 +137,19 @@ def _evaluate_benchmark(
     json_output: bool,
     **options: Any,
 ) -> None:
-    from facekd.cli.benchmark_table import print_benchmark
+    from facekd.common.trust import names_code
     from facekd.common.writing import atomic_file
-    from facekd.evaluation.benchmarks import BENCHMARKS, Options, run_benchmark
+    from facekd.evaluation.protocols import PROTOCOLS, ProtocolOptions, run_protocol
 
-    if benchmark not in BENCHMARKS:
-        raise UsageError(f"--benchmark {benchmark}: valid are {', '.join(BENCHMARKS)}")
+    if not names_code(benchmark) and benchmark not in PROTOCOLS.names():
+        raise UsageError(f"--benchmark {benchmark}: valid are {', '.join(PROTOCOLS.names())}")
+    protocol = PROTOCOLS.find(benchmark, wanted_by="--benchmark")
     if data is None:
         raise UsageError(f"--benchmark {benchmark} needs --data: the folder of the benchmark as it is published")
-    file = None if out is None else out / f"{benchmark}.json"
+    file = None if out is None else out / f"{benchmark.replace(':', '.')}.json"
     if file is not None and file.exists() and not overwrite:
         raise UsageError(f"{file} exists: choose another place, or overwrite it (--overwrite)")
-    report = run_benchmark(benchmark, data, model, open_it(), Options(progress=sys.stderr.isatty(), **options))
+    report = run_protocol(benchmark, data, model, open_it(), ProtocolOptions(progress=sys.stderr.isatty(), **options))
     result = {"model": str(model), **report.to_dict()}
     if file is not None:
         with atomic_file(file, overwrite=True) as stream:
@@ -153,7 +157,11 @@ def _evaluate_benchmark(
     if json_output:
         print_json(result)
     else:
-        print_benchmark(report)
+        for table in protocol().tables(report.figures):
+            table.print()
+        print(report.protocol)
+        for name, used in report.features.items():
+            print(f"features of {name}: {used['images']:,}, {used['computed_now']:,} computed now: {used['path']}")
 
 
 def open_model(

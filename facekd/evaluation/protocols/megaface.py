@@ -9,14 +9,21 @@ The public script replaces a noisy probe by its person's centre, which helps eve
 far away. Here both are left out (facekd's choice); the report says how many.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facekd.common.errors import FacekdError
+from facekd.common.table import Table
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
+from facekd.evaluation.embedding import Embedder
+from facekd.evaluation.identification import megaface
+from facekd.evaluation.protocols import PROTOCOLS, ListFeatures, ProtocolOptions, PublishedProtocol, percent
+from facekd.evaluation.verification import far_name
 
 
 @dataclass(frozen=True)
@@ -69,3 +76,41 @@ def _read_noises(path: Path) -> set[str]:
     if not path.is_file():
         return set()
     return {line.split("\t")[-1].strip() for line in read_lines(path) if not line.startswith("#")}
+
+
+@PROTOCOLS.decorator("megaface")
+class MegaFaceProtocol(PublishedProtocol):
+    """Challenge 1: rank 1 among all distractors, and TAR at a FAR of one in a million."""
+
+    def run(
+        self, folder: Path, embedder: Embedder, features: ListFeatures, options: ProtocolOptions
+    ) -> tuple[str, dict[str, Any]]:
+        data = read_megaface(folder, size=embedder.input.size)
+        probes = features("megaface probes", data.probes)
+        result = megaface(probes, data.subjects, features("megaface distractors", data.distractors))
+        figures = {
+            "rank1": result.rank1,
+            "tar_at_far": {} if result.tar is None else {far_name(result.far): result.tar},
+            "threshold_cos": {} if result.tar is None else {far_name(result.far): result.threshold_cos},
+            "unsupported_fars": [far_name(result.far)] if result.tar is None else [],
+            "probes": len(data.probes),
+            "distractors": len(data.distractors),
+            "genuine": result.genuine,
+            "impostor": result.impostor,
+            "noisy_probes_left_out": data.noisy_probes,
+            "noisy_distractors_left_out": data.noisy_distractors,
+        }
+        return "challenge 1: one image of the person among all distractors; impostors: probes x distractors", figures
+
+    def tables(self, figures: Mapping[str, Any]) -> Sequence[Table]:
+        notes = []
+        if figures["unsupported_fars"]:
+            notes.append(
+                f"{figures['impostor']:,} impostor pairs cannot show a FAR of {figures['unsupported_fars'][0]}"
+            )
+        if left_out := figures["noisy_probes_left_out"] + figures["noisy_distractors_left_out"]:
+            notes.append(f"{left_out:,} images left out as the noise lists say")
+        rows = [["rank 1", percent(figures["rank1"])]]
+        rows += [[f"TAR at FAR {far}", percent(tar)] for far, tar in figures["tar_at_far"].items()]
+        title = f"megaface: {figures['probes']:,} probes, {figures['distractors']:,} distractors"
+        return [Table(["figure", "%"], rows, title=title, caption="\n".join(notes) or None)]

@@ -10,17 +10,25 @@ A media id stands for one video or one still; a template is a person's media in 
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.table import Table
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
+from facekd.evaluation.embedding import Embedder
+from facekd.evaluation.identification import Identification, identify
+from facekd.evaluation.protocols import PROTOCOLS, ListFeatures, ProtocolOptions, PublishedProtocol, percent
+from facekd.evaluation.templates import Templates, pair_scores, pool_templates, tar_at_nearest_far
+from facekd.evaluation.verification import far_name
 
 IJBName = Literal["ijbb", "ijbc"]
+IJB_FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 
 
@@ -155,3 +163,121 @@ def _numbers(path: Path, rows: list[list[str]], dtype: type) -> np.ndarray:
     if values.ndim != 2 or not np.isfinite(values).all():
         raise FacekdError(f"{path} holds lines of different lengths, or values that are not finite")
     return values
+
+
+class IJBProtocol(PublishedProtocol):
+    """1:1 and 1:N over templates: TAR at FAR, and ranks and TPIR at FPIR as the mean of the two galleries."""
+
+    name: ClassVar[IJBName]
+
+    def run(
+        self, folder: Path, embedder: Embedder, features: ListFeatures, options: ProtocolOptions
+    ) -> tuple[str, dict[str, Any]]:
+        ijb = read_ijb(folder, self.name, size=embedder.input.size)
+        if not ijb.pairs_file.is_file() and not ijb.galleries:
+            raise UsageError(f"{ijb.meta} has neither {ijb.pairs_file.name} (1:1) nor {self.name}_1N_*.csv (1:N)")
+        templates = pool_templates(
+            features(self.name, ijb.images),
+            ijb.templates,
+            ijb.media,
+            scores=ijb.scores if options.detector_score else None,
+            keep_norm=options.keep_norm,
+        )
+        figures: dict[str, Any] = {"images": len(ijb.images), "templates": len(templates.ids)}
+        if ijb.pairs_file.is_file():
+            first, second, issame = read_pairs(ijb.pairs_file)
+            figures["1:1"] = verify_templates(templates, first, second, issame, where=ijb.pairs_file.name)
+        if ijb.probes is not None:
+            probes = templates.features[templates.rows(ijb.probes.templates, where="the list of probes")]
+            results = {}
+            for gallery, enrolled in ijb.galleries.items():
+                rows = templates.rows(enrolled.templates, where=f"gallery {gallery}")
+                results[gallery] = identify(templates.features[rows], enrolled.subjects, probes, ijb.probes.subjects)
+            figures["1:N"] = {
+                "mean": mean_of_galleries(list(results.values())),
+                **{gallery: identification_figures(result) for gallery, result in results.items()},
+            }
+        weights = [word for word, on in (("norm", options.keep_norm), ("detector score", options.detector_score)) if on]
+        protocol = (
+            f"flip-sum, images weighed by {' and '.join(weights) or 'nothing'}, mean in media, sum over media; TAR at "
+            "the nearest measured FAR; 1:N: mean of the galleries, mixed probes, threshold from top non-mated scores"
+        )
+        return protocol, figures
+
+    def tables(self, figures: Mapping[str, Any]) -> Sequence[Table]:
+        found = []
+        if "1:1" in figures:
+            one = figures["1:1"]
+            found.append(
+                Table(
+                    ["FAR", "measured at", "TAR, %", "threshold, cosine >"],
+                    [
+                        [far, f"{one['measured_far'][far]:.2e}", percent(tar), f"{one['threshold_cos'][far]:.4f}"]
+                        for far, tar in one["tar_at_far"].items()
+                    ],
+                    title=f"{self.name} 1:1, {one['pairs']:,} pairs of {figures['templates']:,} templates",
+                )
+            )
+        if "1:N" in figures:
+            many = figures["1:N"]
+            rows = [
+                [
+                    key,
+                    *(percent(rate) for rate in result["rank"].values()),
+                    *(percent(result["tpir_at_fpir"].get(fpir)) for fpir in ("1e-2", "1e-1")),
+                ]
+                for key, result in many.items()
+            ]
+            columns = ["gallery", *(f"rank {rank} %" for rank in many["mean"]["rank"]), "TPIR % at 1e-2", "at 1e-1"]
+            found.append(Table(columns, rows, title=f"{self.name} 1:N, TPIR by FPIR"))
+        return found
+
+
+@PROTOCOLS.decorator("ijbb")
+class IJBBProtocol(IJBProtocol):
+    """IJB-B."""
+
+    name = "ijbb"
+
+
+@PROTOCOLS.decorator("ijbc")
+class IJBCProtocol(IJBProtocol):
+    """IJB-C."""
+
+    name = "ijbc"
+
+
+def verify_templates(templates: Templates, first: Any, second: Any, issame: Any, *, where: str) -> dict[str, Any]:
+    """1:1 over pairs of template ids: TAR at FAR, for JSON."""
+    scores = pair_scores(templates.features, templates.rows(first, where=where), templates.rows(second, where=where))
+    points = tar_at_nearest_far(scores, issame, IJB_FARS)
+    return {
+        "pairs": len(issame),
+        "genuine": int(issame.sum()),
+        "tar_at_far": {far_name(point.far): point.tar for point in points},
+        "measured_far": {far_name(point.far): point.measured_far for point in points},
+        "threshold_cos": {far_name(point.far): point.threshold_cos for point in points},
+    }
+
+
+def identification_figures(result: Identification) -> dict[str, Any]:
+    """An identification's figures for JSON."""
+    return {
+        "rank": {str(rank): rate for rank, rate in result.ranks.items()},
+        "tpir_at_fpir": {far_name(fpir): rate for fpir, rate in result.tpir.items()},
+        "threshold_cos": {far_name(fpir): limit for fpir, limit in result.threshold_cos.items()},
+        "unsupported_fpirs": [far_name(fpir) for fpir in result.unsupported_fpirs],
+        "mated_probes": result.mated,
+        "non_mated_probes": result.non_mated,
+        "gallery": result.gallery,
+    }
+
+
+def mean_of_galleries(results: list[Identification]) -> dict[str, Any]:
+    """The mean of each figure that every gallery has."""
+    fpirs = [fpir for fpir in results[0].tpir if all(fpir in result.tpir for result in results)]
+    count = len(results)
+    return {
+        "rank": {str(rank): sum(result.ranks[rank] for result in results) / count for rank in results[0].ranks},
+        "tpir_at_fpir": {far_name(fpir): sum(result.tpir[fpir] for result in results) / count for fpir in fpirs},
+    }

@@ -8,14 +8,20 @@ The published images are a few pixels wide and not aligned. Results differ by ho
 folders must hold 112x112 crops of the same names; the .mat files stay as they are.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.table import Table
 from facekd.data.image_list import ImageList, find_names
 from facekd.data.source import ALIGNED_SIZE
+from facekd.evaluation.embedding import Embedder
+from facekd.evaluation.identification import identify
+from facekd.evaluation.protocols import PROTOCOLS, ListFeatures, ProtocolOptions, PublishedProtocol, percent
 
 
 @dataclass(frozen=True)
@@ -74,3 +80,34 @@ def _read_mat(path: Path, names_key: str, ids_key: str) -> tuple[list[str], np.n
     if len(names) != len(ids) or len(names) == 0 or (ids < 0).any():
         raise FacekdError(f"{path}: {len(names)} names and {len(ids)} ids (0 or more) do not fit")
     return names, ids
+
+
+@PROTOCOLS.decorator("tinyface")
+class TinyFaceProtocol(PublishedProtocol):
+    """Ranks of the probes among matches and distractors."""
+
+    def run(
+        self, folder: Path, embedder: Embedder, features: ListFeatures, options: ProtocolOptions
+    ) -> tuple[str, dict[str, Any]]:
+        data = read_tinyface(folder, size=embedder.input.size)
+        result = identify(
+            features("tinyface gallery", data.gallery),
+            data.gallery_subjects,
+            features("tinyface probes", data.probes),
+            data.probe_subjects,
+            ranks=(1, 5, 10, 20),
+            fpirs=(),
+        )
+        figures = {
+            "rank": {str(rank): rate for rank, rate in result.ranks.items()},
+            "probes": len(data.probes),
+            "probes_without_mate": result.non_mated,
+            "gallery": len(data.gallery),
+            "distractors": data.distractors,
+        }
+        return "cosine; rank k: any gallery image of the person among the first k, ties count against", figures
+
+    def tables(self, figures: Mapping[str, Any]) -> Sequence[Table]:
+        rows = [[f"rank {rank}", percent(rate)] for rank, rate in figures["rank"].items()]
+        title = f"tinyface: {figures['probes']:,} probes, {figures['gallery']:,} in the gallery"
+        return [Table(["figure", "%"], rows, title=title)]

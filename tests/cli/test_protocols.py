@@ -285,7 +285,7 @@ def test_rfw(bundle: Path, tiles: Embed, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ([], "either --pairs SET or --benchmark NAME"),
-        (["--benchmark", "ijbz", "--data", "."], "valid are ijbb, ijbc, megaface, tinyface, rfw"),
+        (["--benchmark", "ijbz", "--data", "."], "valid are ijbb, ijbc, megaface, rfw, tinyface"),
         (["--benchmark", "ijbc"], "needs --data"),
         (["--benchmark", "ijbc", "--data", "nowhere"], "no folder nowhere"),
         (["--benchmark", "ijbc", "--data", "."], "ijbc_name_5pts_score.txt"),
@@ -304,3 +304,36 @@ def test_wrong_usage_is_one_line(
     assert isinstance(result.exception, UsageError), result.exception
     assert words in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+PROTOCOL_OF_MINE = """
+from facekd.common.table import Table
+from facekd.data.image_list import ImageList
+from facekd.evaluation.protocols import PublishedProtocol
+
+class Names(PublishedProtocol):
+    def run(self, folder, embedder, features, options):
+        images = ImageList(folder, sorted(path.name for path in folder.glob("*.png")))
+        return "the mean of all features", {"mean": float(features("names", images).mean())}
+
+    def tables(self, figures):
+        return [Table(["figure", "value"], [["mean", figures["mean"]]], title="names")]
+"""
+
+
+def test_a_protocol_of_another_package(
+    bundle: Path, tiles: Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "names_of_mine.py").write_text(PROTOCOL_OF_MINE, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("FACEKD_TRUSTED_MODULES", raising=False)
+    save(tmp_path / "images" / "a.png", face(0, 0))
+    arguments = (bundle, "--benchmark", "names_of_mine:Names", "--data", tmp_path / "images")
+    arguments += ("--features", tmp_path / "features")
+    refused = call(*arguments)
+    assert refused.exit_code and "FACEKD_TRUSTED_MODULES=names_of_mine" in str(refused.exception)
+    monkeypatch.setenv("FACEKD_TRUSTED_MODULES", "names_of_mine")
+    mean = report(*arguments, "--out", tmp_path / "out")["figures"]["mean"]
+    assert mean == pytest.approx(tiles(face(0, 0)).mean(), abs=1e-4)
+    assert json.loads((tmp_path / "out" / "names_of_mine.Names.json").read_text())["figures"]["mean"] == mean
+    assert "the mean of all features" in call(*arguments).output
