@@ -8,18 +8,19 @@ copied.
 
 import argparse
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 
 from facekd.data.alignment import align, similarity_transform, template
 from facekd.data.detection import YuNet
 from facekd.data.synthetic import SyntheticConfig, draw_face
 from facekd.demo.site import any_size
+from facekd.runtimes.onnxruntime import inference_session
 from facekd.schemas.input_spec import InputSpec
 
 RESOURCES = Path(__file__).resolve().parent / "core/src/test/resources"
@@ -62,7 +63,7 @@ def yuv_vector(rng: np.random.Generator, width: int, height: int) -> dict[str, A
 def detector_vector(image: np.ndarray, detector: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """OpenCV's faces of the image at its own size, and the network's outputs on it by ONNX Runtime."""
     faces = YuNet(detector).detect(image)
-    session = onnxruntime.InferenceSession(any_size(detector), providers=["CPUExecutionProvider"])
+    session = inference_session(any_size(detector), threads=os.cpu_count() or 1)
     blob = image[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(None, {session.get_inputs()[0].name: blob}), strict=True))

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from facekd.benchmarks.subject import Subject
 from facekd.common.hashing import text_sha256
-from facekd.evaluation.embedding import Embedder, ImagePairs, evaluate_verification
+from facekd.evaluation.embedding import ImagePairs, evaluate_verification
 from facekd.export.logs import captured
+from facekd.runtimes.embedder import Embedder
 from facekd.schemas.record import Accuracy
 
 
@@ -52,7 +53,7 @@ class FingerprintedPairs(ImagePairs, Protocol):
 
 def cache_key(subject: Subject, fingerprint: str) -> str:
     """The same bytes normalised otherwise are another model, so the input spec is part of the key."""
-    spec = json.dumps(subject.input_spec.model_dump(mode="json"), sort_keys=True)
+    spec = json.dumps(subject.encoding.spec.model_dump(mode="json"), sort_keys=True)
     return text_sha256(f"{subject.facts.sha256}|{spec}|{fingerprint}")
 
 

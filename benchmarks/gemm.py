@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from facekd.common.errors import FacekdError
+from facekd.common.errors import FacekdError, UsageError
+from facekd.runtimes.onnxruntime import OnnxRuntime, inference_session
 
 # Large enough to amortise packing, small enough for the second-level cache to matter as it does in a network.
 SIZES = (512, 1024)
@@ -79,9 +80,9 @@ def _torch_int(b: np.ndarray, threads: int) -> Iterator[tuple[str, int, Callable
 
 def _onnx(operator: str, a: np.ndarray, b: np.ndarray, threads: int) -> Iterator[tuple[str, int, Callable[[], object]]]:
     try:
-        import onnxruntime
+        OnnxRuntime().require()
         from onnx import TensorProto, helper, numpy_helper
-    except ImportError:  # an optional extra: the other libraries remain
+    except (ImportError, UsageError):  # an optional extra: the other libraries remain
         return
     result = TensorProto.FLOAT if operator == "MatMul" else TensorProto.INT32
     graph = helper.make_graph(
@@ -93,8 +94,5 @@ def _onnx(operator: str, a: np.ndarray, b: np.ndarray, threads: int) -> Iterator
         [numpy_helper.from_array(b, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = inference_session(model.SerializeToString(), threads=threads)
     yield f"ONNX Runtime {operator}", len(a), lambda: session.run(None, {"a": a})

@@ -20,11 +20,11 @@ from facekd.benchmarks.gemm import arithmetic_of
 from facekd.benchmarks.harness import Plan
 from facekd.benchmarks.machine import describe_host
 from facekd.benchmarks.process import Worker
-from facekd.benchmarks.runtimes.coreml import UNITS_VARIABLE
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import UsageError
 from facekd.common.versions import __version__
 from facekd.export.golden import cosine
+from facekd.runtimes.coreml import UNITS_VARIABLE
 from facekd.schemas.record import (
     Device,
     Latency,

@@ -1,30 +1,30 @@
-"""What is benchmarked: an exported artefact, a folder of them, a bundle, or a foreign .onnx or .tflite."""
+"""What is benchmarked: an exported artefact, a folder of them, a bundle, or a foreign model file."""
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-from facekd.benchmarks.model_file import inspect_file
-from facekd.benchmarks.runtimes import RUNTIMES, get_runtime
 from facekd.common.errors import UsageError
-from facekd.common.hashing import file_sha256, text_sha256
-from facekd.evaluation.embedding import Embedder, open_embedder
-from facekd.evaluation.runners import FileRunner
+from facekd.common.trust import names_code
 from facekd.export.faces import synthetic_faces
 from facekd.export.golden import read_golden
 from facekd.export.logs import captured
-from facekd.export.network import feed
+from facekd.models.bundle import verify_bundle
+from facekd.runtimes.base import FileFacts, get_runtime, list_runtimes, model_suffixes, runtime_for
+from facekd.runtimes.embedder import Embedder
+from facekd.runtimes.encoding import InputEncoding, Layout
+from facekd.runtimes.files import ModelFiles
+from facekd.runtimes.opening import open_file, open_model
+from facekd.schemas.card import CARD_FILE
 from facekd.schemas.input_spec import InputSpec
-from facekd.schemas.manifest import MANIFEST_FILE, Manifest, read_manifest, size_of, verify_files
+from facekd.schemas.manifest import MANIFEST_FILE, Manifest, read_manifest, verify_files
 from facekd.schemas.record import ModelFacts
 
-if TYPE_CHECKING:
-    from facekd.schemas.card import Card
+FOREIGN = "foreign"
+"""Target of a file that facekd did not export."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +35,21 @@ class Subject:
         facts: for the record.
         path: the model file, or the bundle's folder.
         folder: the artefact's or bundle's folder; the file itself for a foreign one.
-        runtime: the one that its format is for.
+        runtime: the name of the one that measures it.
+        encoding: how images become its input.
         manifest: of an artefact.
-        input_spec: normalisation.
-        foreign: the opened foreign file, which knows its own layout.
     """
 
     facts: ModelFacts
     path: Path
     folder: Path
     runtime: str
-    input_spec: InputSpec
+    encoding: InputEncoding
     manifest: Manifest | None = None
-    foreign: FileRunner | None = field(default=None, compare=False)
 
     def batch_problem(self, batch: int) -> str | None:
         """Why the model cannot take this batch, or None."""
-        fixed = self.manifest.input.batch if self.manifest else self.foreign.fixed_batch if self.foreign else None
+        fixed = self.encoding.batch
         return f"{self.facts.name} takes batch {fixed} only" if fixed is not None and fixed != batch else None
 
     def golden(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -64,25 +62,17 @@ class Subject:
     def make_input(self, batch: int) -> np.ndarray:
         """The array the file takes: the golden crop of an artefact, else a drawn face, `batch` times."""
         golden = self.golden()
-        face = golden[0] if golden else _drawn_face(self.input_spec.size)
-        images = np.ascontiguousarray(np.repeat(face[None], batch, axis=0))
-        if self.manifest is not None:
-            return feed(images, self.manifest.input)
-        if self.foreign is not None:
-            return self.foreign._prepare(torch.from_numpy(images))  # what it would feed itself, without running it
-        return self.input_spec.normalise(torch.from_numpy(images)).numpy()
+        face = golden[0] if golden else _drawn_face(self.encoding.spec.size)
+        return self.encoding.encode(np.repeat(face[None], batch, axis=0))
 
     def embedder(self, *, threads: int) -> Embedder:
         """The same file through the same runtime, as the evaluation takes a model."""
-        if self.manifest is None:
-            return open_embedder(self.folder, threads=threads) if self.foreign is None else self.foreign
-        from facekd.export.measure import RunnerEmbedder
-        from facekd.export.targets.base import get_target
-
-        target = get_target(self.manifest.target)
-        target.require()
-        runner = target.open(self.path, self.manifest.input, threads=threads)
-        return RunnerEmbedder(runner, self.manifest.input, self.manifest.output.width)
+        if self.facts.target == FOREIGN:
+            encoding = self.encoding
+            return open_file(
+                self.path, input_spec=encoding.spec, layout=encoding.layout, threads=threads, runtime=self.runtime
+            )
+        return open_model(self.folder, threads=threads, runtime=self.runtime)
 
 
 def find_subjects(
@@ -90,22 +80,23 @@ def find_subjects(
     *,
     runtimes: Sequence[str] = (),
     input_spec: InputSpec | None = None,
-    layout: Literal["NCHW", "NHWC"] | None = None,
+    layout: Layout | None = None,
 ) -> list[Subject]:
     """Everything that `paths` hold, in order.
 
     Args:
-        paths: artefact folders, folders of artefacts, bundle folders, .onnx and .tflite files.
-        runtimes: keep only models of these runtimes; empty keeps all.
+        paths: artefact folders, folders of artefacts, bundle folders, model files.
+        runtimes: keep only models of these runtimes (names, or `package.module:Class`); empty keeps all.
         input_spec: of the foreign files.
         layout: of the foreign files.
 
     Raises:
         UsageError: a path holds no model, or none of them is for a runtime asked for.
     """
+    timed = [runtime.name for runtime in list_runtimes() if runtime.timed]
     for runtime in runtimes:
-        if runtime not in RUNTIMES:
-            raise UsageError(f"--runtime {runtime}: valid are {', '.join(RUNTIMES)}")
+        if runtime not in timed and not names_code(runtime):
+            raise UsageError(f"--runtime {runtime}: valid are {', '.join(timed)}, or package.module:Class")
     with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "said.log"):  # what runtimes say at import
         return _find(paths, runtimes, input_spec, layout)
 
@@ -114,7 +105,7 @@ def _find(
     paths: Sequence[Path],
     runtimes: Sequence[str],
     input_spec: InputSpec | None,
-    layout: Literal["NCHW", "NHWC"] | None,
+    layout: Layout | None,
 ) -> list[Subject]:
     found = [subject for path in paths for subject in _open(path, input_spec, layout, runtimes)]
     kept = [subject for subject in found if not runtimes or subject.runtime in runtimes]
@@ -134,113 +125,104 @@ def _drawn_face(size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(face, size[::-1]).transpose(2, 0, 1))
 
 
-def _open(
-    path: Path, spec: InputSpec | None, layout: Literal["NCHW", "NHWC"] | None, runtimes: Sequence[str]
-) -> list[Subject]:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist: give an artefact or bundle folder, or an .onnx or .tflite file")
-    if path.is_file():
-        if path.suffix not in (".onnx", ".tflite"):
-            raise UsageError(
-                f"{path}: a foreign file is an .onnx or a .tflite; for anything else give the artefact's folder"
-            )
-        return [_foreign(path, spec, layout)]
+def _open(path: Path, spec: InputSpec | None, layout: Layout | None, runtimes: Sequence[str]) -> list[Subject]:
     if (path / MANIFEST_FILE).is_file():
-        return [_artefact(path)]
-    if (path / "card.json").is_file():
+        return [_artefact(path, runtimes)]
+    if (path / CARD_FILE).is_file():
         return [_bundle(path)]
+    if not path.is_dir() or path.suffix.lower() in model_suffixes():
+        return [_foreign(path, spec, layout, runtimes)]
     inside = sorted(child.parent for child in path.glob(f"*/{MANIFEST_FILE}"))
     if not inside:
         raise UsageError(
-            f"{path} has no {MANIFEST_FILE} or card.json: give an artefact, a folder of artefacts, or a bundle"
+            f"{path} has no {MANIFEST_FILE} or {CARD_FILE}: give an artefact, a folder of artefacts, or a bundle"
         )
-    artefacts = [_artefact(child) for child in inside]
+    artefacts = [_artefact(child, runtimes) for child in inside]
     # Of a folder of many, those that cannot run on this machine are no mistake of the caller, unless asked for.
-    return [a for a in artefacts if a.runtime != "coreml" or "coreml" in runtimes or _is_mac()]
+    return [a for a in artefacts if a.runtime in runtimes or get_runtime(a.runtime).unusable() is None]
 
 
-def _artefact(folder: Path) -> Subject:
+def _artefact(folder: Path, runtimes: Sequence[str]) -> Subject:
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     path = folder / manifest.model
-    macs, _ = inspect_file(path)
-    if path.is_file():
-        sha256 = manifest.files[manifest.model]
-    else:  # an .mlpackage: the hash of its files' hashes
-        parts = [
-            f"{name} {digest}" for name, digest in sorted(manifest.files.items()) if name.startswith(manifest.model)
-        ]
-        sha256 = text_sha256("\n".join(parts))
     # The Android target's file is an .onnx beside the ONNX target's: two names, or one hides the other in a report.
     kind = " android" if manifest.target == "android" else ""
+    name = _runtime_of(path, runtimes)
     return Subject(
-        facts=ModelFacts(
+        facts=_facts(
+            path,
+            get_runtime(name).facts(path),
             name=f"{manifest.name} {manifest.precision}{kind}",
-            file=path.name,
-            sha256=sha256,
             target=manifest.target,
             precision=manifest.precision,
-            size_bytes=manifest.size_bytes,
-            macs=macs,
             bundle_sha256=manifest.bundle.sha256,
         ),
         path=path,
         folder=folder,
-        runtime=_runtime_of(path),
-        input_spec=manifest.input.spec,
+        runtime=name,
+        encoding=InputEncoding.of_artefact(manifest.input),
         manifest=manifest,
     )
 
 
 def _bundle(folder: Path) -> Subject:
-    from facekd.models.bundle import verify_bundle
-    from facekd.schemas.card import WEIGHTS_FILE, read_card
-
-    card: Card = read_card(folder)
-    verify_bundle(folder)
-    weights = folder / WEIGHTS_FILE
-    sha256 = card.sha256 or file_sha256(weights)
+    card = verify_bundle(folder)
+    name = _runtime_of(folder, ())
     return Subject(
-        facts=ModelFacts(
+        facts=_facts(
+            folder,
+            get_runtime(name).facts(folder),
             name=f"{card.name} bundle",
-            file=weights.name,
-            sha256=sha256,
             target="bundle",
-            precision="fp32",
-            size_bytes=size_of(weights),
-            macs=card.macs,
-            bundle_sha256=sha256,
+            bundle_sha256=card.sha256,
         ),
         path=folder,
         folder=folder,
-        runtime="torch",
-        input_spec=card.input,
+        runtime=name,
+        encoding=InputEncoding(spec=card.input),
     )
 
 
-def _foreign(path: Path, spec: InputSpec | None, layout: Literal["NCHW", "NHWC"] | None) -> Subject:
-    runner: Any = open_embedder(path, input_spec=spec, layout=layout, threads=1)
-    macs, precision = inspect_file(path)
+def _foreign(path: Path, spec: InputSpec | None, layout: Layout | None, runtimes: Sequence[str]) -> Subject:
+    name = _runtime_of(path, runtimes) if path.exists() else None
+    embedder = open_file(path, input_spec=spec, layout=layout, threads=1, runtime=name)
+    runtime = embedder.session.runtime
     return Subject(
-        facts=ModelFacts(
-            name=path.stem,
-            file=path.name,
-            sha256=file_sha256(path),
-            target="foreign",
-            precision=precision or "fp32",
-            size_bytes=size_of(path),
-            macs=macs,
-        ),
+        facts=_facts(path, runtime.facts(path), name=path.stem, target=FOREIGN),
         path=path,
         folder=path,
-        runtime=_runtime_of(path),
-        input_spec=runner.input,
-        foreign=runner,
+        runtime=name or runtime.name,
+        encoding=embedder.encoding,
     )
 
 
-def _runtime_of(path: Path) -> str:
-    return {".onnx": "onnxruntime", ".tflite": "litert", ".pte": "executorch", ".mlpackage": "coreml"}[path.suffix]
+def _facts(
+    path: Path,
+    found: FileFacts,
+    *,
+    name: str,
+    target: str,
+    precision: str | None = None,
+    bundle_sha256: str | None = None,
+) -> ModelFacts:
+    files = ModelFiles.of(path)
+    return ModelFacts(
+        name=name,
+        file=files.files[0].name if target == "bundle" else path.name,
+        sha256=files.sha256,
+        target=target,
+        precision=precision or found.precision or "fp32",
+        size_bytes=files.size_bytes,
+        macs=found.macs,
+        bundle_sha256=bundle_sha256,
+    )
+
+
+def _runtime_of(path: Path, runtimes: Sequence[str]) -> str:
+    """Of the runtimes asked for the first that opens such files, else the one whose milliseconds count."""
+    asked = next((name for name in runtimes if get_runtime(name).opens(path)), None)
+    return asked or runtime_for(path, timed=True).name
 
 
 def _with_macs(subjects: list[Subject]) -> list[Subject]:
@@ -265,9 +247,3 @@ def _told_apart(subjects: list[Subject]) -> list[Subject]:
         else s
         for s in subjects
     ]
-
-
-def _is_mac() -> bool:
-    import sys
-
-    return sys.platform == "darwin"

@@ -15,9 +15,8 @@ import numpy as np
 
 from facekd.benchmarks import machine
 from facekd.benchmarks.harness import Plan, clock_overhead_ns, measure, time_calls
-from facekd.benchmarks.runtimes import get_runtime
-from facekd.benchmarks.runtimes.base import Runtime, Session
 from facekd.common.errors import FacekdError
+from facekd.runtimes.base import OpenOptions, Runtime, Session, get_runtime
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ class _Worker:
         machine.reset_peak()
         self._before_mib = machine.resident_mib()
         start = time.perf_counter_ns()
-        self._session = self._runtime.open(self._path, threads=threads)
+        self._session = self._runtime.open(self._path, OpenOptions(threads=threads, exclusive=True))
         load_ms = (time.perf_counter_ns() - start) / 1e6
         self._overhead = clock_overhead_ns()
         return {

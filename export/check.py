@@ -11,9 +11,8 @@ import torch
 from facekd.common.errors import FacekdError
 from facekd.export import golden
 from facekd.export.logs import captured
-from facekd.export.network import run_images
 from facekd.export.parity import GateError, bounds_for, compare, violation
-from facekd.export.targets.base import get_target
+from facekd.runtimes.opening import open_artefact
 from facekd.schemas.manifest import Manifest, read_manifest, verify_files
 
 
@@ -65,24 +64,23 @@ def check_artefact(folder: Path, *, bundle: Any = None, faces: np.ndarray | None
 
 
 def _check(folder: Path, manifest: Manifest, bundle: Any, faces: np.ndarray | None) -> CheckReport:
-    maker = get_target(manifest.target)
-    maker.require()
-    runner = maker.open(folder / manifest.model, manifest.input)
+    embedder = open_artefact(folder, threads=1)
+    runtime = embedder.session.label
     crop, stored, _ = golden.read_golden(folder, manifest)
-    embedding = run_images(runner.run, manifest.input, crop[None])[0]
+    embedding = embedder.embed(crop[None])[0]
     if embedding.shape != stored.shape:
         raise FacekdError(f"{folder}: the model gives {len(embedding)} values, the golden embedding has {len(stored)}")
     found = golden.cosine(embedding, stored)
     if not found >= manifest.golden.min_cosine:
         raise GateError(
-            f"{folder}: the golden crop's embedding has cosine {found:.6f} to the stored one on {runner.runtime}, "
+            f"{folder}: the golden crop's embedding has cosine {found:.6f} to the stored one on {runtime}, "
             f"below the bound {manifest.golden.min_cosine:g}: do not use this model here"
         )
     report = CheckReport(
         artefact=str(folder),
         target=manifest.target,
         precision=manifest.precision,
-        runtime=runner.runtime,
+        runtime=runtime,
         files=len(manifest.files),
         golden_cosine=found,
         golden_difference=float(np.abs(embedding - stored).max()),
@@ -94,7 +92,7 @@ def _check(folder: Path, manifest: Manifest, bundle: Any, faces: np.ndarray | No
             f"{folder} was made from {manifest.bundle.name} ({manifest.bundle.sha256[:12]}...), not from the bundle "
             f"{bundle.path} ({bundle.card.sha256[:12]}...)"
         )
-    figures = compare(bundle.embed(torch.from_numpy(faces)).numpy(), run_images(runner.run, manifest.input, faces))
+    figures = compare(bundle.embed(torch.from_numpy(faces)).numpy(), embedder.embed(faces, batch=32))
     bounds = bounds_for(
         manifest.precision,
         scale=figures.scale,
@@ -103,7 +101,7 @@ def _check(folder: Path, manifest: Manifest, bundle: Any, faces: np.ndarray | No
     )
     problem = violation(figures, bounds)
     if problem:
-        raise GateError(f"{folder}, {len(faces)} faces on {runner.runtime}: {problem}")
+        raise GateError(f"{folder}, {len(faces)} faces on {runtime}: {problem}")
     return CheckReport(
         **{
             **report.as_dict(),

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from facekd.export.network import run_images
 from facekd.export.quantisation import (
     choose_float_layers,
     describe_quantisation,
     embedding_loss,
     feed_padded,
+    float_values,
     require_calibration,
 )
 from facekd.export.ranges import Named, find_ranges
 from facekd.export.targets.base import ExportOptions
-from facekd.export.targets.tflite import SIGNATURE, LiteRunner
+from facekd.runtimes.litert import open_interpreter
+from facekd.runtimes.opening import open_stated
 from facekd.schemas.manifest import ArtefactInput, Quantisation
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
@@ -55,25 +56,25 @@ def quantise_static(source: Path, path: Path, spec: ArtefactInput, options: Expo
         UsageError: no calibration faces, or a layer named in keep_float that does not exist.
     """
     faces = require_calibration(options)
-    runner = LiteRunner(source)
+    embedder = open_stated(source, spec, threads=1)
 
     def batches() -> Iterator[Named]:
         step = spec.batch or 1
         for start in range(0, len(faces), step):
-            x = feed_padded(faces[start : start + step], spec)
-            yield _floats(runner, x, spec.name)
+            x = feed_padded(embedder, faces[start : start + step])
+            yield float_values(embedder.session, x)
 
     ranges = find_ranges(batches, method=options.calibration_method, percentile=options.percentile)
     quantised = _StaticQuantiser(source, ranges)
     layers = _layers(source)
     sample = faces[:_REPORT_FACES]
-    reference = run_images(runner.run, spec, sample)
+    reference = embedder.embed(sample)
 
     def loss(excluded: Sequence[str], only: Sequence[str] | None = None) -> float:
         trial = path.with_name("trial.tflite")
         try:
             quantised.write(trial, [layers[name] for name in excluded], _tensors(layers, only))
-            return embedding_loss(reference, run_images(LiteRunner(trial).run, spec, sample))
+            return embedding_loss(reference, open_stated(trial, spec, threads=1).embed(sample))
         finally:
             trial.unlink(missing_ok=True)
 
@@ -128,9 +129,7 @@ class _StaticQuantiser:
 
 def _layers(path: Path) -> dict[str, str]:
     """Output tensor of every layer with weights, by its module's name where the tensor tells, else by number."""
-    from facekd.export.targets.tflite import _interpreter
-
-    interpreter = _interpreter(path)
+    interpreter = open_interpreter(path)
     names = {tensor["index"]: str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
     found: dict[str, str] = {}
     for number, operator in enumerate(interpreter._get_ops_details()):
@@ -155,13 +154,3 @@ def _module_name(tensor: str) -> str:
 
 def _tensors(layers: dict[str, str], names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else [layers[name] for name in names]
-
-
-def _floats(runner: LiteRunner, x: np.ndarray, input_name: str) -> Named:
-    yield input_name, x.astype(np.float32, copy=False)
-    for name, values in runner.intermediates(x):
-        if values.dtype == np.float32:
-            yield name, values
-
-
-__all__ = ["SIGNATURE", "quantise_static", "quantise_weights"]

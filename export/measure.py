@@ -1,45 +1,25 @@
 """What an artefact is measured by besides parity: verification accuracy against the bundle's, and milliseconds."""
 
+import functools
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
+from facekd.evaluation.embedding import evaluate_verification
 from facekd.evaluation.verification import VerificationResult
-from facekd.export.network import feed, run_images
-from facekd.export.targets.base import Runner
 from facekd.models.bundle import Bundle
-from facekd.schemas.input_spec import InputSpec
-from facekd.schemas.manifest import Accuracy, ArtefactInput, Latency
+from facekd.models.embedder import ModelEmbedder
+from facekd.runtimes.embedder import FileEmbedder
+from facekd.schemas.manifest import Accuracy, Latency
 
 # One round runs every contender once, so other loads on the machine meet all of them alike.
 _ROUNDS = 30
 _SECONDS = 6.0
-
-
-@dataclass(frozen=True)
-class RunnerEmbedder:
-    """An artefact in its runtime, as facekd's evaluation takes a model."""
-
-    runner: Runner
-    artefact_input: ArtefactInput
-    embedding_width: int
-
-    @property
-    def input(self) -> InputSpec:
-        """The model's input spec."""
-        return self.artefact_input.spec
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 RGB images [b, 3, h, w] -> raw float32 embeddings [b, e]."""
-        return torch.from_numpy(run_images(self.runner.run, self.artefact_input, images.numpy()))
 
 
 def evaluate_bundle(bundle: Bundle, pairs: Any) -> VerificationResult:
@@ -48,7 +28,7 @@ def evaluate_bundle(bundle: Bundle, pairs: Any) -> VerificationResult:
 
 
 def compare_accuracy(
-    reference: VerificationResult, embedder: RunnerEmbedder, pairs: Any, *, max_accuracy_drop: float
+    reference: VerificationResult, embedder: FileEmbedder, pairs: Any, *, max_accuracy_drop: float
 ) -> Accuracy:
     """The artefact's verification beside the bundle's `reference`; decisions at the bundle's threshold.
 
@@ -75,25 +55,24 @@ def compare_accuracy(
     )
 
 
-def measure_latency(
-    runner: Runner, spec: ArtefactInput, face: np.ndarray, *, before: tuple[Runner, ArtefactInput] | None = None
-) -> Latency | None:
+def measure_latency(embedder: FileEmbedder, face: np.ndarray, *, before: FileEmbedder | None = None) -> Latency | None:
     """Median milliseconds of one image on one thread; with `before`, the unquantised file in turn with it.
 
     Args:
         face: uint8 RGB [3, h, w].
-        before: the float file and its input.
+        before: the float file.
 
     Returns:
         None for an interpreter, whose time means nothing.
     """
-    if not runner.timed:
+    session = embedder.session
+    if not session.runtime.timed:
         return None
-    contenders = [(runner, spec), *([before] if before else [])]
+    contenders = [embedder, *([before] if before else [])]
     calls: list[Callable[[], object]] = []
-    for contender, its in contenders:
-        x = feed(np.repeat(face[None], its.batch or 1, axis=0), its)
-        calls.append(lambda contender=contender, x=x: contender.run(x))  # type: ignore[misc]
+    for contender in contenders:
+        x = contender.encoding.encode(np.repeat(face[None], contender.fixed_batch or 1, axis=0))
+        calls.append(functools.partial(contender.session.run, x))
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
@@ -103,9 +82,12 @@ def measure_latency(
             start = time.perf_counter()
             call()
             record.append((time.perf_counter() - start) * 1e3)
-    medians = [statistics.median(record) / (its.batch or 1) for record, (_, its) in zip(times, contenders, strict=True)]
+    medians = [
+        statistics.median(record) / (contender.fixed_batch or 1)
+        for record, contender in zip(times, contenders, strict=True)
+    ]
     return Latency(
-        runtime=runner.runtime,
+        runtime=session.label,
         threads=1,
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         repeats=len(times[0]),

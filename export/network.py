@@ -1,15 +1,12 @@
 """The network a target converts: the bundle's module, normalisation perhaps inside, PReLU in the wanted form."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
 from facekd.export.rewrite import count_prelu, fold_batch_norms, rewrite_prelu
 from facekd.schemas.input_spec import InputSpec
-from facekd.schemas.manifest import ArtefactInput
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "embedding"
@@ -71,35 +68,3 @@ class Normalised(nn.Module):
         if self.flip:
             x = torch.cat([x[:, 2:3], x[:, 1:2], x[:, 0:1]], dim=1)
         return self.module((x - self.mean) / self.std)
-
-
-def feed(images: np.ndarray | torch.Tensor, spec: ArtefactInput) -> np.ndarray:
-    """uint8 RGB images [b, 3, h, w] -> the array an artefact with this input takes. The one place that knows how.
-
-    Everything the manifest says is used and nothing else, so a manifest that lies is caught by the parity gate.
-    """
-    tensor = torch.as_tensor(np.asarray(images))
-    array = tensor.numpy() if spec.preprocess == "in" else spec.spec.normalise(tensor).numpy()
-    if spec.layout == "nhwc":
-        array = array.transpose(0, 2, 3, 1)
-    dtype = np.uint8 if spec.dtype == "uint8" else np.float32
-    return np.ascontiguousarray(array.astype(dtype, copy=False))
-
-
-def run_images(
-    run: Callable[[np.ndarray], np.ndarray], spec: ArtefactInput, images: np.ndarray, *, step: int | None = None
-) -> np.ndarray:
-    """Embeddings [n, e] of uint8 RGB images [n, 3, h, w], in steps of the file's own batch (or `step`, or 32).
-
-    The last step of a fixed batch is padded with its last image.
-    """
-    size = spec.batch or step or 32
-    outputs = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        short = size - len(part) if spec.batch else 0
-        if short:
-            part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        output = np.asarray(run(feed(part, spec)), dtype=np.float32)
-        outputs.append(output[: len(output) - short])
-    return np.concatenate(outputs)

@@ -21,8 +21,8 @@ from facekd.export import golden
 from facekd.export.artefact_folder import check_destination, staged
 from facekd.export.faces import Faces, synthetic_faces
 from facekd.export.logs import captured
-from facekd.export.measure import RunnerEmbedder, compare_accuracy, evaluate_bundle, measure_latency
-from facekd.export.network import Network, run_images
+from facekd.export.measure import compare_accuracy, evaluate_bundle, measure_latency
+from facekd.export.network import Network
 from facekd.export.parity import (
     PROVED_BATCHES,
     GateError,
@@ -32,8 +32,10 @@ from facekd.export.parity import (
     first_divergence,
     violation,
 )
-from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, get_target, refuse
+from facekd.export.targets.base import Conversion, ExportOptions, Target, get_target, refuse
 from facekd.models.bundle import Bundle
+from facekd.runtimes.embedder import FileEmbedder
+from facekd.runtimes.opening import open_stated
 from facekd.schemas.manifest import (
     LOG_FILE,
     Accuracy,
@@ -158,11 +160,9 @@ def export_artefact(
                 conversion = _converted(maker, reference, options, folder, Path(temporary))
                 say(f"{target} {options.precision}: verify")
                 manifest = _verified(reference, maker, options, conversion, folder, gate, say)
-        except GateError as error:
-            raise GateError(f"target {target}, precision {options.precision}: {error}") from error
         except FacekdError as error:
             inside = f"{folder}{os.sep}"  # a folder that is gone when the message is read
-            if inside not in str(error):
+            if inside not in str(error) and not isinstance(error, GateError):
                 raise
             told = str(error).replace(inside, "")
             raise type(error)(f"target {target}, precision {options.precision}: {told}") from error
@@ -193,25 +193,24 @@ def _verified(
 ) -> Manifest:
     card = reference.bundle.card
     path = folder / conversion.model
-    runner = maker.open(path, conversion.input)
-    parity = prove(reference, maker, options, conversion, runner, gate)
+    embedder = open_stated(path, conversion.input, width=card.embedding_width, threads=1)
+    parity = prove(reference, maker, options, embedder, gate)
     accuracy = None
     if reference.pairs is not None:
         say(f"{maker.name} {options.precision}: accuracy on {reference.pairs.name}")
-        embedder = RunnerEmbedder(runner, conversion.input, card.embedding_width)
         accuracy = compare_accuracy(
             reference.accuracy, embedder, reference.pairs, max_accuracy_drop=gate.max_accuracy_drop
         )
         judge_accuracy(accuracy, options.precision)
     before = None
     if conversion.float_model is not None:
-        before = (maker.open(conversion.float_model, conversion.input), conversion.input)
-    latency = measure_latency(runner, conversion.input, reference.faces.images[0], before=before)
+        before = open_stated(conversion.float_model, conversion.input, threads=1)
+    latency = measure_latency(embedder, reference.faces.images[0], before=before)
     crop = reference.crop.transpose(2, 0, 1)[None]
     files = golden.write_golden(
         folder,
         reference.crop,
-        run_images(runner.run, conversion.input, crop)[0],
+        embedder.embed(crop)[0],
         reference.embed(np.ascontiguousarray(crop))[0],
         precision=options.precision,
     )
@@ -248,8 +247,7 @@ def prove(
     reference: Reference,
     maker: Target,
     options: ExportOptions,
-    conversion: Conversion,
-    runner: Runner,
+    embedder: FileEmbedder,
     gate: Gate,
 ) -> Parity:
     """Runs the artefact on the parity faces, at every batch it promises.
@@ -257,8 +255,7 @@ def prove(
     Raises:
         GateError: figure, bound and the first layer that diverges.
     """
-    spec = conversion.input
-    batches = [spec.batch] if spec.batch else list(PROVED_BATCHES)
+    batches = [embedder.fixed_batch] if embedder.fixed_batch else list(PROVED_BATCHES)
     worst: ParityFigures | None = None
     bounds: dict[str, float] = {}
     for batch in batches:
@@ -271,18 +268,18 @@ def prove(
         )
         wanted = reference.embeddings[np.arange(len(images)) % len(reference.faces)]
         try:
-            figures = compare(wanted, run_images(runner.run, spec, images, step=batch))
+            figures = compare(wanted, embedder.embed(images, batch=batch))
         except FacekdError as error:
             raise GateError(f"batch {batch}: {error}") from error
         bounds = bounds_for(options.precision, scale=figures.scale, width=wanted.shape[1], min_cosine=gate.min_cosine)
         problem = violation(figures, bounds)
         if problem:
-            where = _locate(reference, maker, options, spec, runner)
+            where = _locate(reference, maker, options, embedder)
             raise GateError(f"batch {batch}, {len(images)} {_kind(reference)}: {problem}; {where}")
         worst = figures if worst is None else worst
     assert worst is not None
     return Parity(
-        runtime=runner.runtime,
+        runtime=embedder.session.label,
         faces=len(reference.faces),
         source=reference.faces.source,
         bounds=bounds,
@@ -311,12 +308,12 @@ def judge_accuracy(accuracy: Accuracy, precision: str) -> None:
         )
 
 
-def _locate(reference: Reference, maker: Target, options: ExportOptions, spec: Any, runner: Runner) -> str:
+def _locate(reference: Reference, maker: Target, options: ExportOptions, embedder: FileEmbedder) -> str:
     """The first diverging layer, or why it cannot be told."""
     face = reference.faces.images[:1]
     x = reference.network.input.normalise(torch.from_numpy(face))
     try:
-        values = maker.trace(reference.network, options, spec, runner, face)
+        values = maker.trace(reference.network, options, embedder, face)
         return first_divergence(reference.network.module, x, values, precision=options.precision)
     # The artefact is refused either way; a runtime that cannot show its values must not hide why.
     except (FacekdError, RuntimeError, ValueError) as error:

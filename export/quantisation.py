@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.export.network import feed, run_images
 from facekd.export.ranges import Named, find_ranges
 from facekd.export.targets.base import ExportOptions
+from facekd.runtimes.base import Session
+from facekd.runtimes.embedder import FileEmbedder
+from facekd.runtimes.opening import open_stated
 from facekd.schemas.manifest import ArtefactInput, LayerLoss, Quantisation
 
 # `--keep-float auto` keeps the costliest layers in float until the mean cosine to the float embedding, on calibration
@@ -37,28 +39,27 @@ def quantise_onnx(
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from facekd.export.targets.onnx import OnnxRunner
-
     faces = require_calibration(options)
     prepared = scratch / "prepared.onnx"
     quant_pre_process(float_model, prepared, skip_optimization=True, skip_symbolic_shape=True)
     model = onnx.load(prepared)
     layers = _name_layers(model)
     onnx.save(model, prepared)
-    runner = OnnxRunner(prepared)
+    embedder = open_stated(prepared, spec, threads=1)
 
     def batches() -> Iterator[Named]:
         for start in range(0, len(faces), 8):
-            yield _tensors(runner, feed_padded(faces[start : start + 8], spec), spec.name)
+            x = feed_padded(embedder, faces[start : start + 8])
+            yield float_values(embedder.session, x)
 
     ranges = find_ranges(batches, method=options.calibration_method, percentile=options.percentile)
     sample = faces[:_REPORT_FACES]
-    reference = run_images(runner.run, spec, sample)
+    reference = embedder.embed(sample, batch=32)
 
     def embed(excluded: Sequence[str], only: Sequence[str] | None = None) -> np.ndarray:
         path = scratch / "trial.onnx"
         onnx.save(_qdq(prepared, ranges, excluded=excluded, only=only), path)
-        return run_images(OnnxRunner(path).run, spec, sample)
+        return open_stated(path, spec, threads=1).embed(sample, batch=32)
 
     reported = layers if options.layer_report else []
     losses = {name: embedding_loss(reference, embed((), only=(name,))) for name in reported}
@@ -132,17 +133,18 @@ def describe_quantisation(
     )
 
 
-def feed_padded(faces: np.ndarray, spec: ArtefactInput) -> np.ndarray:
-    """As `feed`; with a fixed batch the faces are repeated or cut to it."""
-    if spec.batch:
-        faces = np.resize(faces, (spec.batch, *faces.shape[1:]))
-    return feed(faces, spec)
+def feed_padded(embedder: FileEmbedder, faces: np.ndarray) -> np.ndarray:
+    """The model's input for some faces; with a fixed batch they are repeated or cut to it."""
+    if embedder.fixed_batch:
+        faces = np.resize(faces, (embedder.fixed_batch, *faces.shape[1:]))
+    return embedder.encoding.encode(faces)
 
 
-def _tensors(runner: Any, x: np.ndarray, input_name: str) -> Named:
+def float_values(session: Session, x: np.ndarray) -> Named:
+    """(name, values) of the input and of every tensor that the file computes for it, those of type float32."""
     if x.dtype == np.float32:
-        yield input_name, x
-    for name, values in runner.intermediates(x):
+        yield session.input.name, x
+    for name, values in session.intermediates(x):
         if values.dtype == np.float32:
             yield name, values
 

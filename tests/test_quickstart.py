@@ -8,8 +8,9 @@ import pytest
 
 from facekd.cli import main
 from facekd.data.opening import load_verification_set
-from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
+from facekd.evaluation.embedding import evaluate_verification
 from facekd.models.bundle import load_bundle
+from facekd.models.embedder import ModelEmbedder
 
 PAIRS = "synthetic:identities=20,pairs=40"
 SMALL = ["training.max_steps=3", "training.batch_size=8", f'evaluation.report=["{PAIRS}"]']

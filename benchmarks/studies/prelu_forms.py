@@ -23,10 +23,11 @@ from facekd.common.errors import FacekdError
 from facekd.common.table import Table
 from facekd.export.faces import synthetic_faces
 from facekd.export.logs import captured
-from facekd.export.network import Network, feed
+from facekd.export.network import Network
 from facekd.export.rewrite import PRELU_FORMS
 from facekd.export.targets import ExportOptions, get_target
 from facekd.models.architectures.mobilefacenet import MobileFaceNet
+from facekd.runtimes.opening import open_stated
 from facekd.schemas.input_spec import InputSpec
 
 
@@ -80,8 +81,8 @@ def measure(runtime: str, forms: list[str], precisions: list[str], rounds: int) 
                     row["problem"] = str(error)
                     continue
                 row |= {"operators": sum(made.operators.values()), "partitions": made.partitions}
-                runner = target.open(place / made.model, made.input)
-                runners.append((row, runner, feed(faces[:1], made.input)))
+                embedder = open_stated(place / made.model, made.input, threads=1)
+                runners.append((row, embedder.session, embedder.encoding.encode(faces[:1])))
         times: list[list[float]] = [[] for _ in runners]
         for _ in range(rounds):
             for (_, runner, x), record in zip(runners, times, strict=True):

@@ -1,4 +1,4 @@
-"""What every target is: `convert(network, folder, options)` writes the file, `open(folder, ...)` runs it."""
+"""What every target is: `convert(network, folder, options)` writes the file that facekd.runtimes then runs."""
 
 import importlib
 from abc import ABC, abstractmethod
@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError, require_modules
-from facekd.export.network import Network, feed
+from facekd.export.network import Network
+from facekd.runtimes.embedder import FileEmbedder
 from facekd.schemas.manifest import ArtefactInput, Layout, Precision, Quantisation
 
 CalibrationMethod = Literal["entropy", "percentile", "minmax"]
@@ -87,27 +88,6 @@ class Conversion:
     packages: Sequence[str] = ()
 
 
-class Runner(ABC):
-    """A model file in its own runtime.
-
-    Attributes:
-        runtime: its name, as the manifest states it.
-        timed: whether its milliseconds mean anything (an interpreter's do not).
-    """
-
-    runtime: ClassVar[str]
-    timed: ClassVar[bool] = True
-
-    @abstractmethod
-    def run(self, x: np.ndarray) -> np.ndarray:
-        """One input exactly as the file takes it -> embeddings [b, e]."""
-
-    def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Every tensor the file computes for `x`, in order, by name; nothing where the runtime cannot tell."""
-        del x
-        return iter(())
-
-
 class Target(ABC):
     """One runtime's format.
 
@@ -135,16 +115,13 @@ class Target(ABC):
     def convert(self, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:
         """Writes the model into `folder`; `scratch` is a folder for what must not be shipped."""
 
-    @abstractmethod
-    def open(self, path: Path, spec: ArtefactInput, *, threads: int = 1) -> Runner:
-        """Opens a model file of this target in its runtime."""
-
     def trace(
-        self, network: Network, options: ExportOptions, spec: ArtefactInput, runner: Runner, face: np.ndarray
+        self, network: Network, options: ExportOptions, embedder: FileEmbedder, face: np.ndarray
     ) -> Iterator[tuple[str, np.ndarray]]:
         """The values the artefact computes for one face [1, 3, h, w], to find where it leaves the bundle."""
         del network, options
-        return runner.intermediates(feed(np.repeat(face, spec.batch or 1, axis=0), spec))
+        x = embedder.encoding.encode(np.repeat(face, embedder.fixed_batch or 1, axis=0))
+        return embedder.session.intermediates(x)
 
     def require(self) -> None:
         """Imports what the target needs.

@@ -1,7 +1,5 @@
 """Core ML mlprograms, verified on any machine by the MIL interpreter and on a Mac by Core ML itself as well."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +8,7 @@ import torch
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
-from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
+from facekd.export.targets.base import Conversion, ExportOptions, Target, count, refuse, register_target
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import ArtefactInput
 
@@ -91,7 +89,7 @@ class CoreMLTarget(Target):
         return self._read_back(path, network, options, image=image, form=form)
 
     def _read_back(self, path: Path, network: Network, options: ExportOptions, *, image: bool, form: str) -> Conversion:
-        from facekd.export.mil import MilProgram
+        from facekd.runtimes.mil.program import MilProgram
 
         program = MilProgram(path)
         wanted = IOS_SPECIFICATION[options.min_ios]
@@ -104,68 +102,20 @@ class CoreMLTarget(Target):
             model=path.name,
             format_version=f"specification {wanted} (iOS {options.min_ios})",
             input=ArtefactInput(
-                name=program.input_name,
+                name=program.inputs[0].name,
                 dtype="image" if image else "float32",
                 layout="nchw",
                 batch=options.batch or 1,
                 preprocess=options.preprocess,
                 spec=network.input,
             ),
-            output_name=program.output_name,
+            output_name=program.outputs[0].name,
             operators=count(program.operator_types()),
             prelu_form=form if network.has_prelu() else None,
             details={"min_ios": options.min_ios, "input": "image" if image else "tensor"}
             | ({"palette_bits": options.palette_bits} if options.precision == "palette" else {}),
             packages=("torch", "coremltools"),
         )
-
-    def open(self, path: Path, spec: ArtefactInput, *, threads: int = 1) -> Runner:
-        """Opens the package in the MIL interpreter; on macOS also in Core ML, whose result must then agree."""
-        del threads
-        return CoreMLRunner(path, spec) if sys.platform == "darwin" else MilRunner(path)
-
-
-class MilRunner(Runner):
-    """The saved program, interpreted in torch."""
-
-    runtime = "MIL interpreter"
-    timed = False
-
-    def __init__(self, path: Path) -> None:
-        from facekd.export.mil import MilProgram
-
-        self._program = MilProgram(path)
-
-    def run(self, x: np.ndarray) -> np.ndarray:
-        """One input -> embeddings [b, e]."""
-        return self._program(x)
-
-    def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Every MIL operation's result."""
-        return self._program.trace(x)
-
-
-class CoreMLRunner(MilRunner):
-    """Core ML's own prediction on macOS; intermediate values come from the interpreter."""
-
-    runtime = "Core ML"
-    timed = True
-
-    def __init__(self, path: Path, spec: ArtefactInput) -> None:
-        super().__init__(path)
-        import coremltools as ct
-
-        self._model = ct.models.MLModel(str(path))
-        self._spec = spec
-
-    def run(self, x: np.ndarray) -> np.ndarray:
-        """One input -> embeddings [b, e]."""
-        value: Any = x.astype(np.float32)
-        if self._spec.dtype == "image":
-            from PIL import Image
-
-            value = Image.fromarray(x[0].transpose(1, 2, 0).astype(np.uint8), "RGB")
-        return np.asarray(self._model.predict({self._spec.name: value})[self._program.output_name])
 
 
 def _trace(module: torch.nn.Module, x: torch.Tensor) -> torch.jit.ScriptModule:

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from facekd.common.errors import FacekdError
-from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network, feed
-from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
+from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
+from facekd.export.targets.base import Conversion, ExportOptions, Target, count, refuse, register_target
+from facekd.runtimes.embedder import FileEmbedder
+from facekd.runtimes.encoding import InputEncoding
+from facekd.runtimes.executorch import load_method
 from facekd.schemas.manifest import ArtefactInput, Quantisation
 
 PRELU_FORM = {"fp32": "native", "fp16": "native", "int8": "native"}
@@ -79,27 +81,20 @@ class ExecutorchTarget(Target):
             packages=("torch", "executorch", "torchao"),
         )
 
-    def open(self, path: Path, spec: ArtefactInput, *, threads: int = 1) -> Runner:
-        """Loads the program. The runtime's thread pool is the process's: `threads` cannot be chosen."""
-        del threads
-        return ExecutorchRunner(path, spec)
-
     def trace(
-        self, network: Network, options: ExportOptions, spec: ArtefactInput, runner: Runner, face: np.ndarray
+        self, network: Network, options: ExportOptions, embedder: FileEmbedder, face: np.ndarray
     ) -> Iterator[tuple[str, np.ndarray]]:
         """An XNNPACK partition shows no intermediate value, so the network is lowered once more to return them all.
 
         int8 is traced in float: what a calibrated network computes inside cannot be asked for without changing it.
         """
-        from executorch.runtime import Runtime
-
-        del runner
         form = options.prelu_form or PRELU_FORM[options.precision]
         tapped = Tapped(network.module_for(preprocess=options.preprocess, prelu_form=form))
-        x = torch.from_numpy(feed(np.repeat(face, spec.batch or 1, axis=0), spec))
-        program = Runtime.get().load_program(_lower(tapped, x)[0])
-        for index, value in enumerate(program.load_method("forward").execute([x])):
+        x = torch.from_numpy(embedder.encoding.encode(np.repeat(face, embedder.fixed_batch or 1, axis=0)))
+        program, method = load_method(_lower(tapped, x)[0])
+        for index, value in enumerate(method.execute([x])):
             yield f"layer {index}", value.numpy()
+        del program
 
 
 class Tapped(nn.Module):
@@ -149,35 +144,6 @@ class _InFloat(nn.Module):
         return self.layer(x.float()).half()
 
 
-class ExecutorchRunner(Runner):
-    """ExecuTorch's Python runtime."""
-
-    runtime = "executorch XNNPACK"
-
-    def __init__(self, path: Path, spec: ArtefactInput) -> None:
-        from executorch.runtime import Runtime
-
-        del spec
-        try:
-            # The program is kept: its method does not own it.
-            self._program = Runtime.get().load_program(path)
-            self._method = self._program.load_method("forward")
-        except RuntimeError as error:
-            raise FacekdError(f"{path}: ExecuTorch cannot open it: {error}") from error
-
-    def run(self, x: np.ndarray) -> np.ndarray:
-        """One input -> embeddings [b, e]."""
-        try:
-            return self._method.execute([torch.from_numpy(x)])[0].numpy().copy()
-        except RuntimeError as error:
-            raise FacekdError(f"ExecuTorch failed on an input of shape {list(x.shape)}: {error}") from error
-
-    def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """None: an XNNPACK partition keeps its intermediate values to itself."""
-        del x
-        return iter(())
-
-
 def _lower(module: nn.Module, example: torch.Tensor) -> tuple[bytes, dict[str, int], int]:
     """The program's bytes, its operators before delegation, and the number of XNNPACK partitions."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -210,9 +176,10 @@ def _quantise(
         quantiser.set_module_name(name, None)
     prepared = prepare_pt2e(torch.export.export(module, (example,)).module(), quantiser)
     batch = len(example)
+    encoding = InputEncoding.of_artefact(spec)
     with torch.no_grad():
         for start in range(0, len(faces) - batch + 1, batch):
-            prepared(torch.from_numpy(feed(faces[start : start + batch], spec)))
+            prepared(torch.from_numpy(encoding.encode(faces[start : start + batch])))
     quantisation = Quantisation(
         method="PT2E static W8A8, symmetric, weights per channel; ranges by the observers' histogram",
         calibration=options.calibration_source,

@@ -1,15 +1,13 @@
 """ONNX through torch's dynamo exporter: one file, simplified, checked, with its meaning in its metadata."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from facekd.common.errors import FacekdError
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
-from facekd.export.targets.base import Conversion, ExportOptions, Runner, Target, count, refuse, register_target
+from facekd.export.targets.base import Conversion, ExportOptions, Target, count, refuse, register_target
 from facekd.schemas.manifest import ArtefactInput, Layout
 
 
@@ -109,11 +107,6 @@ class OnnxTarget(Target):
         except Exception as error:
             raise refuse(self.name, "torch.onnx cannot export this network")(error) from error
 
-    def open(self, path: Path, spec: ArtefactInput, *, threads: int = 1) -> Runner:
-        """Opens the file in ONNX Runtime on the CPU."""
-        del spec
-        return OnnxRunner(path, threads=threads)
-
 
 # What benchmarks/studies/prelu_forms.py found fastest on ONNX Runtime; docs/export.md has the table.
 PRELU_FORM = {"fp32": "lin_relu", "fp16": "lin_relu", "w8": "lin_relu", "int8": "lin_relu"}
@@ -128,51 +121,6 @@ class ChannelsLast(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.module(x.permute(0, 3, 1, 2))
-
-
-class OnnxRunner(Runner):
-    """ONNX Runtime's CPU provider."""
-
-    runtime = "onnxruntime CPU"
-
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        self._path = path
-        self._threads = threads
-        self._session = self._open(str(path), optimise=True)
-        self._input = self._session.get_inputs()[0].name
-
-    def _open(self, model: str | bytes, *, optimise: bool) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        if not optimise:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise FacekdError(f"{self._path}: ONNX Runtime cannot open it: {str(error).splitlines()[0]}") from error
-
-    def run(self, x: np.ndarray) -> np.ndarray:
-        """One input -> embeddings [b, e]."""
-        try:
-            return np.asarray(self._session.run(None, {self._input: x})[0])
-        except Exception as error:
-            raise FacekdError(
-                f"ONNX Runtime failed on an input of shape {list(x.shape)}: {str(error).splitlines()[0][:300]}"
-            ) from error
-
-    def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Every node's output, computed without optimisation so that none is fused away."""
-        import onnx
-
-        model = onnx.load(self._path)
-        names = [name for node in model.graph.node for name in node.output if name]
-        present = {output.name for output in model.graph.output}
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-        session = self._open(model.SerializeToString(), optimise=False)
-        yield from zip(names, session.run(names, {self._input: x}), strict=True)
 
 
 def _input_of(network: Network, options: ExportOptions) -> ArtefactInput:

@@ -1,18 +1,14 @@
 """`facekd demo`: the exported student in a page of one's own browser."""
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from facekd.cli.output import JsonFlag, print_json
-from facekd.common.errors import FacekdError, UsageError
-
-if TYPE_CHECKING:
-    from facekd.demo.site import FaceModel
+from facekd.common.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +51,7 @@ def demo(
         raise UsageError("give --detector (or FACEKD_DETECTOR): a YuNet .onnx (OpenCV zoo, face_detection_yunet)")
 
     from facekd.data.detection import YuNet
+    from facekd.demo.face_model import open_face_model
     from facekd.demo.server import DemoServer
     from facekd.demo.site import build_site
 
@@ -74,61 +71,3 @@ def demo(
             server.serve_forever()
         except KeyboardInterrupt:
             print()
-
-
-def open_face_model(path: Path) -> "FaceModel":
-    """The model of an artefact (its folder, or its .onnx), or a foreign .onnx; run once, to be sure of it.
-
-    Raises:
-        UsageError: there is no such file, or it is of another runtime.
-        FacekdError: damaged, or changed after it was exported.
-    """
-    from facekd.demo.site import FaceModel, Golden
-    from facekd.evaluation.runners import open_artefact, open_onnx
-    from facekd.schemas.manifest import read_manifest, verify_files
-
-    if not path.exists():
-        raise UsageError(f"--model {path}: there is no such file or folder")
-    folder = path if path.is_dir() else path.parent
-    if path.is_file() and not ((folder / "manifest.json").is_file() and read_manifest(folder).model == path.name):
-        if path.suffix != ".onnx":
-            raise UsageError(f"--model {path}: the browser runs .onnx files; facekd export --target onnx makes one")
-        runner = open_onnx(path)
-        return FaceModel(
-            name=path.stem,
-            precision="as given",
-            file=path,
-            input_spec=runner.input,
-            layout=runner.layout,
-            batch=runner.fixed_batch,
-            dtype="float32",
-            takes_pixels=False,
-            embedding_width=runner.embedding_width,
-            thresholds=[],
-            golden=None,
-        )
-    manifest = read_manifest(folder)
-    if not manifest.model.endswith(".onnx"):
-        raise UsageError(f"{folder} is for {manifest.target}: the browser runs ONNX; facekd export --target onnx")
-    verify_files(folder, manifest)
-    runner = open_artefact(folder)
-    try:
-        record = json.loads((folder / manifest.golden.embedding).read_text(encoding="utf-8"))
-        golden = Golden((folder / manifest.golden.crop).read_bytes(), record["embedding"], manifest.golden.min_cosine)
-    except (ValueError, KeyError) as error:
-        raise FacekdError(
-            f"{folder / manifest.golden.embedding} is damaged ({error}): export the bundle again"
-        ) from error
-    return FaceModel(
-        name=manifest.name,
-        precision=manifest.precision,
-        file=folder / manifest.model,
-        input_spec=runner.input,
-        layout=runner.layout,
-        batch=runner.fixed_batch,
-        dtype="uint8" if manifest.input.dtype == "uint8" else "float32",
-        takes_pixels=manifest.input.preprocess == "in",
-        embedding_width=runner.embedding_width,
-        thresholds=manifest.thresholds,
-        golden=golden,
-    )

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,8 @@ from facekd.cli.output import JsonFlag, print_json, print_table
 from facekd.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from facekd.evaluation.embedding import Embedder
     from facekd.evaluation.evaluate import Evaluation
+    from facekd.runtimes.embedder import Embedder
     from facekd.schemas.input_spec import InputSpec
 
 Mean = Annotated[str | None, typer.Option(help="Foreign file: mean pixel, one number or R,G,B. Default 127.5.")]
@@ -167,26 +166,10 @@ def _evaluate_benchmark(
 def open_model(
     path: Path, *, mean: str | None, std: str | None, colour: str | None, layout: str | None, threads: int | None
 ) -> "Embedder":
-    """Opens what the options of a verb describe; artefacts for further runtimes through their export target."""
-    from facekd.evaluation.embedding import open_embedder
-    from facekd.evaluation.runners import RUNNERS
+    """Opens what the options of a verb describe."""
+    from facekd.runtimes.opening import open_model as open_it
 
-    input_spec, its_layout = parse_input_spec(mean, std, colour), parse_layout(layout)
-    foreign = input_spec is not None or its_layout is not None
-    if (path / "manifest.json").is_file() and not foreign:
-        from facekd.schemas.manifest import read_manifest, verify_files
-
-        manifest = read_manifest(path)
-        if Path(manifest.model).suffix not in RUNNERS:
-            from facekd.export.measure import RunnerEmbedder
-            from facekd.export.targets.base import get_target
-
-            verify_files(path, manifest)
-            target = get_target(manifest.target)
-            target.require()
-            runner = target.open(path / manifest.model, manifest.input, threads=threads or os.cpu_count() or 1)
-            return RunnerEmbedder(runner, manifest.input, manifest.output.width)
-    return open_embedder(path, input_spec=input_spec, layout=its_layout, threads=threads)
+    return open_it(path, input_spec=parse_input_spec(mean, std, colour), layout=parse_layout(layout), threads=threads)
 
 
 def parse_folds(text: str) -> list[int] | None:

@@ -4,10 +4,11 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from facekd.common.errors import UsageError, require_modules
-from facekd.schemas.input_spec import InputSpec
+from facekd.demo.face_model import FaceModel
+from facekd.runtimes.files import ModelFiles
 
 CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -30,44 +31,6 @@ class Resource:
     data: bytes
 
 
-@dataclass(frozen=True)
-class Golden:
-    """A crop whose embedding is known, so that the browser checks itself before it recognises anybody.
-
-    Attributes:
-        crop: PNG of an aligned face.
-        embedding: what the exporting machine computed for it, raw.
-        min_cosine: below it this browser computes something else.
-    """
-
-    crop: bytes
-    embedding: list[float]
-    min_cosine: float
-
-
-@dataclass(frozen=True)
-class FaceModel:
-    """The face model as the page needs it.
-
-    Attributes:
-        thresholds: as in the artefact's manifest (far, threshold_cos, dataset); empty: similarities without decisions.
-        takes_pixels: the file normalises RGB pixels itself.
-        golden: None for a foreign file.
-    """
-
-    name: str
-    precision: str
-    file: Path
-    input_spec: InputSpec
-    layout: Literal["NCHW", "NHWC"]
-    batch: int | None
-    dtype: Literal["float32", "uint8"]
-    takes_pixels: bool
-    embedding_width: int
-    thresholds: list[dict[str, Any]]
-    golden: Golden | None
-
-
 def build_site(model: FaceModel, detector: Path, runtime: dict[str, bytes]) -> dict[str, Resource]:
     """Path -> answer: the page, the model, the detector, onnxruntime-web. Nothing else can be asked for.
 
@@ -80,10 +43,15 @@ def build_site(model: FaceModel, detector: Path, runtime: dict[str, bytes]) -> d
     found["/"] = found["/index.html"]
     found |= {f"/ort/{name}": _resource(name, data) for name, data in runtime.items()}
     found["/model.onnx"] = _resource("model.onnx", model.file.read_bytes())
+    # An .onnx file may keep its weights beside itself; the page asks for them by number, the model by name.
+    weights = [file for file in ModelFiles.of(model.file).files if file != model.file]
+    found |= {f"/weights/{i}": Resource("application/octet-stream", f.read_bytes()) for i, f in enumerate(weights)}
     found["/detector.onnx"] = _resource("detector.onnx", any_size(detector))
     if model.golden is not None:
         found["/golden.png"] = _resource("golden.png", model.golden.crop)
-    found["/config.json"] = _resource("config.json", json.dumps(_config(model), allow_nan=False).encode())
+    names = [file.relative_to(model.file.parent).as_posix() for file in weights]
+    config = {**_config(model), "weights": names}
+    found["/config.json"] = _resource("config.json", json.dumps(config, allow_nan=False).encode())
     return found
 
 

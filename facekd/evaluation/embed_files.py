@@ -14,8 +14,9 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import check_size, decode_image
 from facekd.data.source import UnreadableImage
-from facekd.evaluation.embedding import Embedder, embed_images
+from facekd.evaluation.embedding import embed_images
 from facekd.evaluation.photographs import FaceCrop, crop_face
+from facekd.runtimes.embedder import Embedder
 
 if TYPE_CHECKING:
     from facekd.data.detection import YuNet
@@ -52,7 +53,7 @@ def embed_files(
     """Embeds image files, a thousand held at a time.
 
     Args:
-        embedder: see open_embedder.
+        embedder: see facekd.runtimes.opening.open_model.
         paths: image files; aligned crops of the embedder's size, or photographs where `detector` is given.
         detector: finds and aligns the largest central face.
         flip: add the mirrored image's embedding.

@@ -4,11 +4,9 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,28 +16,9 @@ from torch import nn
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.evaluation.verification import FARS, VerificationResult, verify_pairs
+from facekd.models.embedder import ModelEmbedder
+from facekd.runtimes.embedder import Embedder
 from facekd.schemas.input_spec import InputSpec
-
-_CPU_PIECE = 16  # images
-
-
-class Embedder(Protocol):
-    """A face model as the evaluation sees it, whatever runs it.
-
-    Attributes:
-        input: what the model expects; the embedder normalises by it itself.
-        embedding_width: length of an embedding.
-    """
-
-    @property
-    def input(self) -> InputSpec: ...
-
-    @property
-    def embedding_width(self) -> int: ...
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 RGB images [b, 3, h, w] -> raw float32 embeddings [b, e], on the CPU."""
-        ...
 
 
 class ImagePairs(Protocol):
@@ -63,66 +42,6 @@ class ImagePairs(Protocol):
     def encoded(self, i: int) -> bytes | np.ndarray: ...
 
     def image(self, i: int) -> np.ndarray: ...
-
-
-class ModelEmbedder:
-    """A torch model as an embedder: during a call it is in eval mode and without gradients, afterwards as it was.
-
-    Every submodule's own mode comes back, so a model of which a part is kept in eval on purpose may be evaluated in
-    the middle of its training.
-
-    Args:
-        model: normalised float images [b, 3, h, w] -> raw embeddings [b, e]; has `embedding_width`.
-        input_spec: the model's normalisation.
-        device: where the batches go; default: where the model's first parameter is.
-        amp_dtype: autocast to this type, or None for float32.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        input_spec: InputSpec,
-        *,
-        device: torch.device | str | None = None,
-        amp_dtype: torch.dtype | None = None,
-    ) -> None:
-        self.model = model
-        self.input = input_spec
-        first = next(model.parameters(), torch.empty(0))
-        self.device = torch.device(first.device if device is None else device)
-        self.amp_dtype = amp_dtype
-
-    @property
-    def embedding_width(self) -> int:
-        """Length of an embedding."""
-        return int(self.model.embedding_width)  # type: ignore[arg-type]
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 RGB images [b, 3, h, w] -> raw float32 embeddings [b, e], on the CPU."""
-        # no_grad, not inference_mode: a buffer that the model caches during the call must stay usable in training.
-        with (
-            evaluating(self.model),
-            torch.no_grad(),
-            torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None),
-        ):
-            x = self.input.normalise(images.to(self.device))
-            if self.device.type == "cpu":
-                # NHWC in pieces that stay in the cache: 1.2 to 3 times as fast for a CNN, alike for a Transformer.
-                x = x.contiguous(memory_format=torch.channels_last)
-                return torch.cat([self.model(piece).float() for piece in x.split(_CPU_PIECE)])
-            return self.model(x).float().cpu()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Puts the model into eval mode, and every submodule back into its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def embed_images(
@@ -263,47 +182,3 @@ def _read_batch(images: Sequence[np.ndarray], batch_size: int, size: tuple[int, 
             )
         batch.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))
     return torch.stack(batch)
-
-
-def open_embedder(
-    path: str | Path,
-    *,
-    input_spec: InputSpec | None = None,
-    layout: Literal["NCHW", "NHWC"] | None = None,
-    threads: int | None = None,
-) -> Embedder:
-    """Opens whatever holds a face model.
-
-    Args:
-        path: a bundle folder (card.json), an exported artefact folder (manifest.json), or a foreign .onnx or .tflite.
-        input_spec: of a foreign file only; a bundle and an artefact state their own. Default RGB, (x - 127.5) / 127.5.
-        layout: of a foreign file only, where its input's shape does not tell.
-        threads: CPU threads; default: all.
-
-    Raises:
-        UsageError: nothing there that holds a model, or a spec given for a model that states its own.
-    """
-    from facekd.evaluation.runners import RUNNERS, open_artefact
-
-    path = Path(path)
-    if not path.exists():
-        raise UsageError(f"model {path} does not exist: give a bundle or artefact folder, or an .onnx or .tflite file")
-    if path.is_file() and path.suffix.lower() in RUNNERS:
-        return RUNNERS[path.suffix.lower()](path, input_spec=input_spec, layout=layout, threads=threads)
-    for marker in ("card.json", "manifest.json"):
-        if not (path / marker).is_file():
-            continue
-        if input_spec is not None or layout is not None:
-            raise UsageError(f"{path} states its own input spec in {marker}: leave mean, std, colour, layout out")
-        return _open_bundle(path, threads) if marker == "card.json" else open_artefact(path, threads=threads)
-    kind = "a folder without card.json or manifest.json" if path.is_dir() else f"a {path.suffix or 'nameless'} file"
-    raise UsageError(f"model {path} is {kind}: give a bundle or artefact folder, or an .onnx or .tflite file")
-
-
-def _open_bundle(path: Path, threads: int | None) -> Embedder:
-    from facekd.models.bundle import load_bundle
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    bundle = load_bundle(path)
-    return ModelEmbedder(bundle.model.to("cuda" if torch.cuda.is_available() else "cpu"), bundle.card.input)

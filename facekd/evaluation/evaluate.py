@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facekd.common.errors import UsageError
-from facekd.evaluation.embedding import DistinctImages, Embedder, evaluate_verification
+from facekd.evaluation.embedding import DistinctImages, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
 from facekd.evaluation.verification import VerificationResult
+from facekd.runtimes.embedder import Embedder
 from facekd.schemas.input_spec import InputSpec
 
 if TYPE_CHECKING:

@@ -19,7 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from facekd.common.errors import FacekdError
 from facekd.common.hashing import parts_sha256
 from facekd.common.writing import atomic_file
-from facekd.evaluation.embedding import Embedder, embed_images
+from facekd.evaluation.embedding import embed_images
+from facekd.runtimes.embedder import Embedder
+from facekd.runtimes.files import ModelFiles
+from facekd.schemas.card import CARD_FILE, read_card
+from facekd.schemas.manifest import MANIFEST_FILE, read_manifest
 
 CHUNK = 2048
 """Images between two syncs."""
@@ -150,17 +154,13 @@ class _Part(Sequence[np.ndarray]):
 
 
 def model_sha256(path: Path) -> str:
-    """What identifies a model's numbers: a bundle's weights and architecture, an artefact's or foreign file's bytes."""
-    from facekd.common.hashing import file_sha256
-    from facekd.schemas.card import CARD_FILE, read_card
-
+    """What identifies a model's numbers: its files, and what a card or manifest says of how they are to be used."""
+    content = ModelFiles.of(path).sha256
     if (path / CARD_FILE).is_file():
-        card = read_card(path)
-        return parts_sha256(card.sha256, card.architecture.model_dump_json())
-    if path.is_file():
-        return file_sha256(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return parts_sha256(*(part for file in files for part in (file.relative_to(path).as_posix(), file_sha256(file))))
+        return parts_sha256(content, read_card(path).architecture.model_dump_json())
+    if (path / MANIFEST_FILE).is_file():
+        return parts_sha256(content, read_manifest(path).input.model_dump_json())
+    return content
 
 
 def default_cache() -> Path:

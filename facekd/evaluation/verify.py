@@ -6,10 +6,11 @@ from typing import Any
 
 from facekd.common.errors import UsageError
 from facekd.evaluation.embed_files import read_crop
-from facekd.evaluation.embedding import embed_images, open_embedder
+from facekd.evaluation.embedding import embed_images
 from facekd.evaluation.photographs import open_detector
 from facekd.evaluation.thresholds import find_threshold
 from facekd.evaluation.verification import pair_distances
+from facekd.runtimes.opening import open_model
 from facekd.schemas.card import read_card
 
 
@@ -63,7 +64,7 @@ def verify_images(
             raise UsageError(f"image {path} does not exist: give two image files")
     threshold = find_threshold(read_card(bundle), far, bundle=bundle)
     find = None if detector is None else open_detector(detector)
-    embedder = open_embedder(bundle, threads=threads)
+    embedder = open_model(bundle, threads=threads)
     crops = [read_crop(path, embedder, find) for path in (first, second)]
     embeddings = embed_images(embedder, [crop.image for crop in crops], batch_size=2)
     score = float(1 - pair_distances(embeddings)[0] / 2)

@@ -28,7 +28,7 @@ def read_versioned(file: Path, schema: type[Schema], *, newest: int, what: str, 
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:  # no text, no JSON, a huge number, a thousand brackets
-        raise FacekdError(f"{file} is not valid JSON ({error}); {advice}") from error
+        raise FacekdError(f"{file} is not {what}: it is not valid JSON ({error}); {advice}") from error
     found = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(found, int) and found > newest:
         raise FacekdError(

@@ -12,8 +12,9 @@ from facekd.common.errors import UsageError
 from facekd.common.hashing import file_sha256
 from facekd.data.opening import load_verification_set
 from facekd.data.source import Source
-from facekd.evaluation.embedding import evaluate_verification, open_embedder
+from facekd.evaluation.embedding import evaluate_verification
 from facekd.recipe import Recipe, load_recipe
+from facekd.runtimes.opening import open_model
 from facekd.schemas.card import read_card
 from facekd.sweep.cell_files import check_finished, read_json, write_json
 from facekd.sweep.grid import Grid, TeacherTraining
@@ -93,7 +94,7 @@ class GridTeacher:
                 measured = find_teacher_accuracy(others, known["sha256"], name)
                 if measured is None:
                     say(f"teacher {self.place} on {name} ...")
-                    result = evaluate_verification(open_embedder(self.place), load_verification_set(name))
+                    result = evaluate_verification(open_model(self.place), load_verification_set(name))
                     measured = result.accuracy
                 known["accuracy"][name] = measured
                 write_json(self._kept, known)

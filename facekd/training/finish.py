@@ -12,9 +12,10 @@ from facekd.common.writing import atomic_file
 from facekd.data.source import Source
 from facekd.data.verification_set import VerificationSet
 from facekd.distillation.task import DistillationTask
-from facekd.evaluation.embedding import ModelEmbedder, evaluate_verification
+from facekd.evaluation.embedding import evaluate_verification
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import Card, HeadCard, Metric, Threshold, describe, save_bundle
+from facekd.models.embedder import ModelEmbedder
 from facekd.recipe import Recipe
 from facekd.schemas.input_spec import InputSpec
 from facekd.training.log import Reporter

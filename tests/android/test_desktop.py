@@ -17,7 +17,7 @@ import torch
 
 from facekd.data.alignment import align
 from facekd.data.detection import YuNet, choose_face
-from facekd.evaluation.runners import open_onnx
+from facekd.runtimes.opening import open_file
 
 DETECTOR = "weights/yunet_n_640_640.onnx"
 
@@ -189,7 +189,7 @@ def test_lfw_fold_1_from_photographs(desktop: list[str], shared: Path, tmp_path:
     assert max(pixels) < 1.0
     assert max(levels) < 1.0
     batches = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).split(64)
-    runner = open_onnx(model, threads=1)
+    runner = open_file(model, threads=1)
     reference = torch.cat([runner(batch) + runner(batch.flip(3)) for batch in batches]).numpy()
     reference /= np.linalg.norm(reference, axis=1, keepdims=True)
     ours = np.array([record["embedding"] for record in found.records])

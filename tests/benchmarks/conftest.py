@@ -12,6 +12,7 @@ import pytest
 
 from facekd.benchmarks.compare import PairedComparison, Ratio
 from facekd.benchmarks.subject import Subject
+from facekd.runtimes.encoding import InputEncoding
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import Manifest
 from facekd.schemas.record import ModelFacts, Record
@@ -248,6 +249,6 @@ def subject(tmp_path: Path) -> Subject:
         path=folder / "model.onnx",
         folder=folder,
         runtime="onnxruntime",
-        input_spec=InputSpec(),
+        encoding=InputEncoding(spec=InputSpec()),
         manifest=manifest,
     )

@@ -38,7 +38,7 @@ def test_durations(text: str, seconds: float) -> None:
         (("--pin", "0,4096"), "--pin 0,4096: give cores from 0 to"),
         (("--compute-units", "cpu,npu"), "--compute-units npu: valid are cpu, gpu, ane, all"),
         (("--binary", "x"), "--binary is for phones: give --device adb:SERIAL"),
-        (("--runtime", "tvm"), "--runtime tvm: valid are onnxruntime, litert, executorch, torch, coreml"),
+        (("--runtime", "tvm"), "--runtime tvm: valid are coreml, executorch, litert, onnxruntime, torch, or"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )

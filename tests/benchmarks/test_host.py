@@ -14,14 +14,14 @@ import torch
 from facekd.benchmarks.accuracy import accuracy_of
 from facekd.benchmarks.harness import Plan
 from facekd.benchmarks.machine import read_state
-from facekd.benchmarks.model_file import inspect_file
 from facekd.benchmarks.process import Worker
 from facekd.benchmarks.run import HostRun, rate_of, run_on_host
-from facekd.benchmarks.runtimes import get_runtime
-from facekd.benchmarks.runtimes.onnxruntime import OnnxRuntime, operators_of
 from facekd.benchmarks.subject import Subject, find_subjects
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.verification_set import VerificationSet
+from facekd.runtimes.base import file_facts, get_runtime
+from facekd.runtimes.onnx_profile import operators_of
+from facekd.runtimes.onnxruntime import OnnxRuntime
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.record import Record, read_records
 
@@ -104,17 +104,16 @@ def test_core_ml_is_measured_with_each_compute_unit(
 
 
 def test_a_batch_that_the_file_cannot_take_is_refused_first(subject: Subject) -> None:
-    assert subject.foreign is not None
-    subject.foreign.fixed_batch = 1
+    subject = replace(subject, encoding=replace(subject.encoding, batch=1))
     with pytest.raises(UsageError, match="--batch 2: face takes batch 1 only"):
         run_on_host([subject], HostRun(batches=(1, 2)))
 
 
 def test_macs_by_hand(onnx_face_model: Path, tmp_path: Path) -> None:
-    assert inspect_file(onnx_face_model) == (MACS, "fp32")
+    assert file_facts(onnx_face_model) == (MACS, "fp32")
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(FacekdError, match=r"bad\.onnx is not a readable ONNX model"):
-        inspect_file(tmp_path / "bad.onnx")
+        file_facts(tmp_path / "bad.onnx")
 
 
 @pytest.mark.parametrize(("height", "macs"), [(16, 12 * 5 * 64), ("height", None)])
@@ -145,7 +144,7 @@ def test_macs_where_the_batch_goes_through_a_reshape(tmp_path: Path, height: int
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
-    assert inspect_file(tmp_path / "m.onnx") == (macs, "fp32")
+    assert file_facts(tmp_path / "m.onnx") == (macs, "fp32")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,10 @@ def test_a_dead_worker_is_named(program: str, message: str) -> None:
 
 
 def test_runtimes_that_are_not_there() -> None:
-    with pytest.raises(UsageError, match="unknown runtime 'tvm'; valid: onnxruntime, litert"):
+    with pytest.raises(
+        UsageError,
+        match=r"unknown runtime 'tvm'; valid: coreml, executorch, litert, mil, onnxruntime, torch or package",
+    ):
         get_runtime("tvm")
     if sys.platform != "darwin":
         with pytest.raises(UsageError, match="coreml runs on a Mac"):

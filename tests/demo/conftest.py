@@ -14,9 +14,10 @@ import pytest
 
 from facekd.common.errors import FacekdError
 from facekd.data.detection import YuNet
+from facekd.demo.face_model import FaceModel
 from facekd.demo.runtime import cache_folder, fetch_runtime, read_runtime
 from facekd.demo.server import DemoServer
-from facekd.demo.site import FaceModel, build_site
+from facekd.demo.site import build_site
 from facekd.schemas.input_spec import InputSpec
 
 

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from facekd.cli.demo import open_face_model
 from facekd.data.alignment import align
 from facekd.data.detection import YuNet
-from facekd.demo.site import FaceModel
-from facekd.evaluation.runners import open_onnx
+from facekd.demo.face_model import FaceModel, open_face_model
+from facekd.runtimes.opening import open_file
 
 LOOK = """
 async (text) => {
@@ -148,7 +147,7 @@ def test_the_browser_computes_what_python_computes(
     other: list[Path],
 ) -> None:
     """The same pixels (PNG) through detection, alignment and embedding, against OpenCV and ONNX Runtime."""
-    runner = open_onnx(edgeface.file)
+    runner = open_file(edgeface.file)
     ready(page, serve(edgeface))
     for path in (person[0], person[1], other[0]):
         image = cv2.imread(str(path))

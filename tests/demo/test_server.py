@@ -19,9 +19,10 @@ import pytest
 from facekd.cli import main
 from facekd.common.errors import FacekdError, UsageError
 from facekd.demo import runtime as runtime_module
+from facekd.demo.face_model import FaceModel
 from facekd.demo.runtime import fetch_runtime, read_runtime
 from facekd.demo.server import MOST_CONNECTIONS, DemoServer
-from facekd.demo.site import FaceModel, Resource, any_size, build_site
+from facekd.demo.site import Resource, any_size, build_site
 from facekd.schemas.input_spec import InputSpec
 
 

@@ -11,12 +11,12 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.data.verification_set import VerificationSet
 from facekd.evaluation.embedding import (
     DistinctImages,
-    ModelEmbedder,
     embed_images,
     evaluate_verification,
-    open_embedder,
 )
 from facekd.evaluation.verification import verify_pairs
+from facekd.models.embedder import ModelEmbedder
+from facekd.runtimes.opening import open_model
 from facekd.schemas.input_spec import InputSpec
 
 SPEC = InputSpec(size=(8, 8), colour="BGR", mean=(10, 20, 30), std=(2, 4, 8))
@@ -147,15 +147,15 @@ def test_wrong_images_and_wrong_models_are_said() -> None:
         embed_images(ModelEmbedder(model, SPEC), images)
 
 
-def test_open_embedder_names_what_is_there_and_what_is_valid(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_open_model_names_what_is_there_and_what_is_valid(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match="does not exist"):
-        open_embedder(tmp_path / "nothing")
+        open_model(tmp_path / "nothing")
     with pytest.raises(UsageError, match="a folder without card"):
-        open_embedder(tmp_path)
+        open_model(tmp_path)
     (tmp_path / "model.pth").write_bytes(b"")
     with pytest.raises(UsageError, match=r"is a \.pth file: give a bundle"):
-        open_embedder(tmp_path / "model.pth")
+        open_model(tmp_path / "model.pth")
     for suffix in ("onnx", "tflite"):
         (tmp_path / f"m.{suffix}").write_bytes(b"not a model")
         with pytest.raises(FacekdError, match=f"m.{suffix} is not a readable"):
-            open_embedder(tmp_path / f"m.{suffix}")
+            open_model(tmp_path / f"m.{suffix}")

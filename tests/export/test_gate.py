@@ -84,7 +84,7 @@ def test_a_file_that_its_runtime_cannot_open_leaves_nothing_and_names_no_folder_
         return conversion
 
     monkeypatch.setattr(type(target), "convert", damaged)
-    told = r"^target onnx, precision fp32: model\.onnx: ONNX Runtime cannot open it"
+    told = r"^target onnx, precision fp32: model\.onnx is not a readable ONNX model"
     with pytest.raises(FacekdError, match=told) as caught:
         export_artefact(reference, "onnx", ExportOptions(precision="fp32", batch=None), tmp_path / "out")
     assert str(tmp_path) not in str(caught.value)

@@ -12,12 +12,12 @@ import torch
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.faces import faces_from_source
 from facekd.export.matrix import PRECISIONS
-from facekd.export.network import run_images
 from facekd.export.pipeline import Gate, Reference, export_artefact
 from facekd.export.targets import ExportOptions, get_target, list_targets
 from facekd.export.targets.base import Target
 from facekd.models.bundle import Bundle, describe
 from facekd.models.registry import create_model
+from facekd.runtimes.opening import open_artefact
 from facekd.schemas.manifest import Manifest, hash_files, read_manifest
 
 CELLS = [
@@ -83,13 +83,12 @@ def artefacts(reference: Reference, tmp_path_factory: pytest.TempPathFactory) ->
 def test_artefact_is_the_bundle(
     artefacts: dict[tuple[str, str], Path], bundle: Bundle, target: str, precision: str
 ) -> None:
-    maker = maker_of(target)
+    maker_of(target)
     folder = artefacts[target, precision]
     manifest = read_manifest(folder)
     # Other people than the parity and calibration faces.
     images = faces_from_source("synthetic:identities=3,images=1,seed=11", 3, (112, 112)).images
-    runner = maker.open(folder / manifest.model, manifest.input)
-    found = run_images(runner.run, manifest.input, images)
+    found = open_artefact(folder, threads=1).embed(images, batch=32)
     wanted = bundle.embed(torch.from_numpy(images)).numpy()
     cosines = torch.cosine_similarity(torch.from_numpy(found), torch.from_numpy(wanted))
     if precision == "fp32":
@@ -241,7 +240,7 @@ def test_manifest_refuses_unknown_fields_and_newer_schemas(
     Manifest.model_validate(data)
     for change, message in (
         ({"sha": "x"}, "'sha'"),
-        ({"schema_version": 2}, "update facekd"),
+        ({"schema_version": 2}, "upgrade facekd"),
         ({"target": 3}, "target"),
     ):
         (tmp_path / "manifest.json").write_text(json.dumps(data | change))

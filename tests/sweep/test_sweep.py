@@ -15,10 +15,11 @@ import yaml
 from facekd.cli import main
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.opening import load_verification_set
-from facekd.evaluation.embedding import evaluate_verification, open_embedder
+from facekd.evaluation.embedding import evaluate_verification
 from facekd.evaluation.verification import VerificationResult
 from facekd.models.bundle import load_bundle, save_bundle
 from facekd.recipe import Recipe
+from facekd.runtimes.opening import open_model
 from facekd.sweep.sweep import run_sweep
 from facekd.training.log import Reporter
 
@@ -297,7 +298,7 @@ def test_a_method_learns_from_the_teacher_that_it_names(tmp_path: Path, whole: t
     other = load_bundle(out / "teachers" / "other" / "bundle")
     assert taught["first"]["sha256"] == load_bundle(bundle).card.sha256
     assert taught["second"]["sha256"] == other.card.sha256 != taught["first"]["sha256"]
-    accuracy = evaluate_verification(open_embedder(other.path), load_verification_set(PAIRS)).accuracy
+    accuracy = evaluate_verification(open_model(other.path), load_verification_set(PAIRS)).accuracy
     assert done.other_teachers == {"other": {PAIRS: accuracy}}
     assert f"| teacher other |  |  | {accuracy:.2%} |" in (out / "compare.md").read_text(encoding="utf-8")
 

@@ -34,7 +34,8 @@ async function start() {
   ort.env.logLevel = "error";
   const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
   detector = await ort.InferenceSession.create("./detector.onnx", options);
-  model = await ort.InferenceSession.create("./model.onnx", options);
+  const externalData = config.weights.map((path, i) => ({ path, data: `./weights/${i}` }));
+  model = await ort.InferenceSession.create("./model.onnx", { ...options, externalData });
   const golden = await selfTest();
   return { config, threads: ort.env.wasm.numThreads, loadMs: performance.now() - begun, ...golden };
 }

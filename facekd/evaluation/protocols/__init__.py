@@ -18,8 +18,8 @@ import numpy as np
 from facekd.common.errors import UsageError
 from facekd.common.registry import Registry
 from facekd.common.table import Table
-from facekd.evaluation.embedding import Embedder
 from facekd.evaluation.feature_cache import FeatureCache, ListedImages, default_cache, model_sha256
+from facekd.runtimes.embedder import Embedder
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.table import Table
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
-from facekd.evaluation.embedding import Embedder
 from facekd.evaluation.identification import Identification, identify
 from facekd.evaluation.protocols import PROTOCOLS, ListFeatures, ProtocolOptions, PublishedProtocol, percent
 from facekd.evaluation.templates import Templates, pair_scores, pool_templates, tar_at_nearest_far
 from facekd.evaluation.verification import far_name
+from facekd.runtimes.embedder import Embedder
 
 IJBName = Literal["ijbb", "ijbc"]
 IJB_FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

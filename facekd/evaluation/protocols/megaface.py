@@ -20,10 +20,10 @@ from facekd.common.errors import FacekdError
 from facekd.common.table import Table
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
-from facekd.evaluation.embedding import Embedder
 from facekd.evaluation.identification import megaface
 from facekd.evaluation.protocols import PROTOCOLS, ListFeatures, ProtocolOptions, PublishedProtocol, percent
 from facekd.evaluation.verification import far_name
+from facekd.runtimes.embedder import Embedder
 
 
 @dataclass(frozen=True)

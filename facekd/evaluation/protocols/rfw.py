@@ -10,11 +10,12 @@ from facekd.common.table import Table
 from facekd.data.source import ALIGNED_SIZE
 from facekd.data.verification_bin import read_bin
 from facekd.data.verification_set import VerificationSet
-from facekd.evaluation.embedding import Embedder, evaluate_verification
+from facekd.evaluation.embedding import evaluate_verification
 from facekd.evaluation.evaluate import PROTOCOL
 from facekd.evaluation.fairness import compare_groups
 from facekd.evaluation.protocols import PROTOCOLS, ListFeatures, ProtocolOptions, PublishedProtocol, percent
 from facekd.evaluation.verification import far_name
+from facekd.runtimes.embedder import Embedder
 
 GROUPS = ("African", "Asian", "Caucasian", "Indian")
 

@@ -19,9 +19,9 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.table import Table
 from facekd.data.image_list import ImageList, find_names
 from facekd.data.source import ALIGNED_SIZE
-from facekd.evaluation.embedding import Embedder
 from facekd.evaluation.identification import identify
 from facekd.evaluation.protocols import PROTOCOLS, ListFeatures, ProtocolOptions, PublishedProtocol, percent
+from facekd.runtimes.embedder import Embedder
 
 
 @dataclass(frozen=True)

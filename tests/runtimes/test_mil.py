@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facekd.common.errors import FacekdError
-from facekd.export.mil_layout import OPERATORS
+from facekd.runtimes.mil.layout import OPERATORS
 
 X = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(0))
 Y = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(1))
@@ -247,7 +247,7 @@ class _Mixture(nn.Module):
 @pytest.mark.parametrize("precision", ["FLOAT32", "FLOAT16"])
 def test_saved_program_against_torch(tmp_path: Path, precision: str) -> None:
     ct = pytest.importorskip("coremltools")
-    from facekd.export.mil import MilProgram
+    from facekd.runtimes.mil.program import MilProgram
 
     module = _Mixture().eval()
     program = MilProgram(
@@ -264,7 +264,7 @@ def test_saved_program_against_torch(tmp_path: Path, precision: str) -> None:
 
 
 def test_unknown_operation_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from facekd.export.mil import MilProgram
+    from facekd.runtimes.mil.program import MilProgram
 
     path = _package(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (1, 3, 8, 8), tmp_path / "m.mlpackage")
     monkeypatch.delitem(OPERATORS, "relu")
@@ -273,7 +273,7 @@ def test_unknown_operation_is_an_error_that_names_it(tmp_path: Path, monkeypatch
 
 
 def test_a_damaged_package_is_an_error(tmp_path: Path) -> None:
-    from facekd.export.mil import MilProgram
+    from facekd.runtimes.mil.program import MilProgram
 
     path = _package(nn.Conv2d(3, 4, 3), (1, 3, 8, 8), tmp_path / "m.mlpackage")
     next(path.rglob("*.mlmodel")).write_bytes(b"not a model")

@@ -1,4 +1,4 @@
-"""Foreign files: whatever layout, type and batch a file has, the embedding is that of the formula."""
+"""Foreign files and artefacts: whatever layout, type and batch a file has, the embedding is that of the formula."""
 
 import hashlib
 import json
@@ -9,9 +9,17 @@ import pytest
 import torch
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.evaluation.embedding import open_embedder
-from facekd.evaluation.runners import find_layout, open_onnx, open_tflite
+from facekd.runtimes.encoding import find_layout
+from facekd.runtimes.opening import open_file, open_model
 from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import (
+    ArtefactInput,
+    ArtefactOutput,
+    BundleReference,
+    GoldenFiles,
+    Manifest,
+    Parity,
+)
 
 SPEC = InputSpec(size=(4, 4), colour="BGR", mean=(100, 110, 120), std=(50, 60, 70))
 WEIGHT = np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32)
@@ -60,7 +68,7 @@ def write_onnx(
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("batch", [1, 3, "b"])
 def test_onnx_of_any_layout_and_batch(tmp_path: Path, layout: str, batch: int | str) -> None:
-    runner = open_onnx(write_onnx(tmp_path / "m.onnx", layout=layout, batch=batch), input_spec=SPEC, threads=1)
+    runner = open_file(write_onnx(tmp_path / "m.onnx", layout=layout, batch=batch), input_spec=SPEC, threads=1)
     assert runner.layout == layout
     assert runner.embedding_width == 5
     assert runner.fixed_batch == (None if batch == "b" else batch)
@@ -68,20 +76,20 @@ def test_onnx_of_any_layout_and_batch(tmp_path: Path, layout: str, batch: int | 
 
 
 def test_a_batch_baked_in_is_found_out_and_worked_around(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runner = open_onnx(write_onnx(tmp_path / "m.onnx", flat="baked"), input_spec=SPEC, threads=1)
+    runner = open_file(write_onnx(tmp_path / "m.onnx", flat="baked"), input_spec=SPEC, threads=1)
     assert "only with batch 1" in caplog.text
     np.testing.assert_allclose(runner(torch.from_numpy(IMAGES)).numpy(), expected(), rtol=1e-4, atol=1e-4)
 
 
 def test_half_and_raw_pixel_inputs(tmp_path: Path) -> None:
-    half = open_onnx(write_onnx(tmp_path / "half.onnx", kind="half"), input_spec=SPEC, threads=1)
+    half = open_file(write_onnx(tmp_path / "half.onnx", kind="half"), input_spec=SPEC, threads=1)
     np.testing.assert_allclose(half(torch.from_numpy(IMAGES)).numpy(), expected(), atol=0.05)
-    raw = open_onnx(write_onnx(tmp_path / "raw.onnx", kind="uint8"), input_spec=SPEC, threads=1)
+    raw = open_file(write_onnx(tmp_path / "raw.onnx", kind="uint8"), input_spec=SPEC, threads=1)
     np.testing.assert_allclose(raw(torch.from_numpy(IMAGES)).numpy(), expected(normalised=False), rtol=1e-5)
 
 
 def test_size_is_the_files_own_and_the_default_spec_is_the_fields(tmp_path: Path) -> None:
-    runner = open_onnx(write_onnx(tmp_path / "m.onnx"), threads=1)
+    runner = open_file(write_onnx(tmp_path / "m.onnx"), threads=1)
     assert runner.input == InputSpec(size=(4, 4))
 
 
@@ -166,7 +174,7 @@ def write_tflite(
 
 def test_tflite_float(tmp_path: Path) -> None:
     write_tflite(tmp_path / "m.tflite", input_q=None, output_q=None)
-    runner = open_tflite(tmp_path / "m.tflite", input_spec=SPEC, threads=1)
+    runner = open_file(tmp_path / "m.tflite", input_spec=SPEC, threads=1)
     assert (runner.layout, runner.fixed_batch, runner.input.size, runner.embedding_width) == ("NHWC", 1, (4, 4), 5)
     np.testing.assert_allclose(runner(torch.from_numpy(IMAGES)).numpy(), expected(), rtol=1e-4, atol=1e-4)
 
@@ -179,7 +187,7 @@ def test_tflite_integer_input_and_output_go_through_their_quantisation(tmp_path:
     weight = write_tflite(
         tmp_path / "m.tflite", input_q=(in_scale, in_zero), output_q=(out_scale, out_zero), unsigned=unsigned
     )
-    runner = open_tflite(tmp_path / "m.tflite", input_spec=SPEC, threads=1)
+    runner = open_file(tmp_path / "m.tflite", input_spec=SPEC, threads=1)
     # By the definition of affine quantisation, real = scale * (stored - zero), in double precision.
     x = IMAGES[:, ::-1].astype(np.float64).transpose(0, 2, 3, 1)
     x = ((x - SPEC.mean) / SPEC.std).reshape(7, 48)
@@ -193,23 +201,47 @@ def test_tflite_integer_input_and_output_go_through_their_quantisation(tmp_path:
 
 
 def write_artefact(folder: Path, *, preprocess: str, **changes: object) -> Path:
-    """An artefact folder around write_onnx's model, with the fields of the manifest that evaluation reads."""
+    """An artefact folder around write_onnx's model, with a manifest that fits it but for `changes`."""
     folder.mkdir()
-    model = write_onnx(folder / "model.onnx", layout="NHWC", batch=1, kind="uint8" if preprocess == "in" else "float")
-    manifest = {
-        "target": "onnx",
-        "model": model.name,
-        "input": {"name": "x", "layout": "nhwc", "preprocess": preprocess, "spec": SPEC.model_dump(mode="json")},
-        "files": {model.name: hashlib.sha256(model.read_bytes()).hexdigest()},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+    pixels = preprocess == "in"
+    model = write_onnx(folder / "model.onnx", layout="NHWC", batch=1, kind="uint8" if pixels else "float")
+    manifest = Manifest(
+        name="linear",
+        target="onnx",
+        precision="fp32",
+        created="",
+        facekd_version="",
+        bundle=BundleReference(name="linear", architecture="none", sha256=""),
+        model=model.name,
+        format_version="",
+        size_bytes=1,
+        input=ArtefactInput(
+            name="x",
+            dtype="uint8" if pixels else "float32",
+            layout="nhwc",
+            batch=1,
+            preprocess="in" if pixels else "out",
+            spec=SPEC,
+        ),
+        output=ArtefactOutput(name="embedding", width=5),
+        operators={},
+        parity=Parity(
+            runtime="", faces=1, source="", max_abs_difference=0, scale=1, max_abs_difference_unit=0, cosine_min=1,
+            cosine_mean=1, bounds={}, batches=[1],
+        ),
+        golden=GoldenFiles(min_cosine=1),
+        seconds=0,
+        versions={},
+        files={model.name: hashlib.sha256(model.read_bytes()).hexdigest()},
+    )  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest.model_dump(mode="json") | changes))
     return folder
 
 
 def test_an_artefact_that_normalises_itself_is_fed_rgb_pixels(tmp_path: Path) -> None:
-    outside = open_embedder(write_artefact(tmp_path / "out", preprocess="out"), threads=1)
+    outside = open_model(write_artefact(tmp_path / "out", preprocess="out"), threads=1)
     np.testing.assert_allclose(outside(torch.from_numpy(IMAGES)).numpy(), expected(), rtol=1e-4, atol=1e-4)
-    inside = open_embedder(write_artefact(tmp_path / "in", preprocess="in"), threads=1)
+    inside = open_model(write_artefact(tmp_path / "in", preprocess="in"), threads=1)
     pixels = IMAGES.astype(np.float64).reshape(7, 48) @ WEIGHT
     np.testing.assert_allclose(inside(torch.from_numpy(IMAGES)).numpy(), pixels, rtol=1e-5)
     assert inside.input == SPEC
@@ -218,15 +250,15 @@ def test_an_artefact_that_normalises_itself_is_fed_rgb_pixels(tmp_path: Path) ->
 def test_a_damaged_artefact_is_refused(tmp_path: Path) -> None:
     changed = write_artefact(tmp_path / "changed", preprocess="out", files={"model.onnx": "0" * 64})
     with pytest.raises(FacekdError, match="was changed after it was exported"):
-        open_embedder(changed)
+        open_model(changed)
     incomplete = write_artefact(tmp_path / "incomplete", preprocess="out", input={"spec": {}})
     with pytest.raises(FacekdError, match="is not an artefact's manifest"):
-        open_embedder(incomplete)
+        open_model(incomplete)
     (incomplete / "manifest.json").write_text("[" * 100_000)
     with pytest.raises(FacekdError, match="is not an artefact's manifest"):
-        open_embedder(incomplete)
-    elsewhere = write_artefact(tmp_path / "elsewhere", preprocess="out", model="model.mlpackage", target="coreml")
-    with pytest.raises(UsageError, match="is for coreml"):
-        open_embedder(elsewhere)
+        open_model(incomplete)
+    elsewhere = write_artefact(tmp_path / "elsewhere", preprocess="out", model="model.xyz", target="xyz")
+    with pytest.raises(UsageError, match="is for xyz"):
+        open_model(elsewhere)
     with pytest.raises(UsageError, match=r"states its own input spec in manifest\.json"):
-        open_embedder(elsewhere, input_spec=SPEC)
+        open_model(elsewhere, input_spec=SPEC)

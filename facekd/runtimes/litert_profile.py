@@ -13,28 +13,28 @@ from typing import Any
 
 import numpy as np
 
+from facekd.runtimes.litert import open_interpreter
+from facekd.runtimes.litert_graph import operators_of
+
 MIN_RUNS = 5
 
 
 def profile_lite(path: Path, *, threads: int, runs: int) -> dict[str, Any]:
-    """Fields of record.Operators.
+    """Fields of schemas.record.Operators.
 
     Args:
         path: the .tflite.
         threads: of the interpreter.
         runs: of each operator.
     """
-    from ai_edge_litert.interpreter import Interpreter
     from ai_edge_litert.tools import flatbuffer_utils
 
-    whole = Interpreter(str(path), num_threads=threads)
-    whole.allocate_tensors()
-    partitions = sum(operator["op_name"] == "DELEGATE" for operator in whole._get_ops_details())
+    _, partitions = operators_of(path)
     model = flatbuffer_utils.read_model(str(path))
     found: list[tuple[str, bool, float]] = []
     for operator in model.subgraphs[0].operators:
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(_alone(model, operator)))
-        found.append(_time(Interpreter(model_content=content, num_threads=threads), max(runs, MIN_RUNS)))
+        found.append(_time(open_interpreter(content, threads=threads), max(runs, MIN_RUNS)))
     # The cheapest operator (a reshape, mostly) stands for what a call costs that computes nothing.
     empty = min(milliseconds for _, _, milliseconds in found)
     milliseconds: dict[tuple[str, str], float] = defaultdict(float)
@@ -91,7 +91,6 @@ def _alone(model: Any, operator: Any) -> Any:
 
 def _time(interpreter: Any, runs: int) -> tuple[str, bool, float]:
     """(operator, whether XNNPACK takes it, milliseconds of the fastest run)."""
-    interpreter.allocate_tensors()
     for tensor in interpreter.get_input_details():
         # Memory that nobody wrote may hold denormals, which are slow.
         interpreter.set_tensor(tensor["index"], np.ones(tensor["shape"], tensor["dtype"]))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from facekd.common.errors import FacekdError
-from facekd.export.mil_operators import OPERATORS, Tensor, ints, operator, tensor
+from facekd.runtimes.mil.operators import OPERATORS, Tensor, ints, operator, tensor
 
 __all__ = ["OPERATORS"]
 

@@ -1,4 +1,4 @@
-"""An artefact for a runtime that facekd.evaluation does not run itself is opened through its export target."""
+"""A runtime of another package: registering one class is enough for every verb to find it by a file's suffix."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 from facekd.cli.evaluate import open_model
 from facekd.common.errors import FacekdError
-from facekd.export.targets import base
+from facekd.runtimes.base import RUNTIMES, OpenOptions, Runtime, Session, Tensor, list_runtimes
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import (
     ArtefactInput,
@@ -26,32 +26,35 @@ WEIGHT = np.random.default_rng(0).normal(size=(48, 5))
 OPTIONS = {"mean": None, "std": None, "colour": None, "layout": None, "threads": 1}
 
 
-class ArrayTarget(base.Target):
+class ArrayRuntime(Runtime):
     """A runtime made for this test: the file is a NumPy array, the model a product with it."""
 
-    name, extra, modules, precisions = "array", "none", (), {"fp32": ""}
+    name, title, suffixes = "array", "NumPy", (".npy",)
 
-    def convert(self, *_: object, **__: object) -> base.Conversion:  # type: ignore[override]
-        raise NotImplementedError("only opened here")
+    def open(self, path: Path, options: OpenOptions) -> Session:
+        assert options.threads == 1
+        return ArraySession(self, path, np.load(path))
 
-    def open(self, path: Path, spec: ArtefactInput, *, threads: int = 1) -> base.Runner:
-        weight = np.load(path)
-        assert threads == 1
 
-        class Product(base.Runner):
-            runtime = "NumPy"
+class ArraySession(Session):
+    provider = "CPU"
 
-            def run(self, x: np.ndarray) -> np.ndarray:
-                assert x.shape == (2, 4, 4, 3), "the manifest's layout and batch"
-                return (x.reshape(2, 48) @ weight).astype(np.float32)
+    def __init__(self, runtime: Runtime, path: Path, weight: np.ndarray) -> None:
+        image = Tensor(name="x", dtype="float32", shape=(2, 4, 4, 3))
+        super().__init__(
+            runtime, path, inputs=[image], outputs=[Tensor(name="y", dtype="float32", shape=(2, weight.shape[1]))]
+        )
+        self._weight = weight
 
-        return Product()
+    def run(self, x: np.ndarray) -> np.ndarray:
+        assert x.shape == (2, 4, 4, 3), "the layout and batch"
+        return (x.reshape(2, 48) @ self._weight).astype(np.float32)
 
 
 @pytest.fixture
 def artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    base.list_targets()  # so that the real ones are registered before the made one joins them
-    monkeypatch.setitem(base._TARGETS, "array", ArrayTarget)
+    list_runtimes()  # so that the real ones are registered before the made one joins them
+    monkeypatch.setitem(RUNTIMES._entries, "array", ArrayRuntime)
     np.save(tmp_path / "model.npy", WEIGHT)
     manifest = Manifest(
         name="made",

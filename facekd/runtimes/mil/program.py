@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from facekd.common.errors import FacekdError
-from facekd.export.mil_layout import OPERATORS
+from facekd.runtimes.coreml import declared, load_package
+from facekd.runtimes.mil.layout import OPERATORS
 
 # Operations that carry data instead of computing.
 _CONSTANTS = ("const",)
@@ -23,8 +24,8 @@ class MilProgram:
     """The `main` function of a saved mlprogram.
 
     Attributes:
-        input_name: of the only input.
-        output_name: of the only output.
+        inputs: as the file declares them.
+        outputs: likewise; the program computes the first.
         specification: Core ML specification version.
         image_colour: RGB or BGR if the input is an image, else None.
     """
@@ -37,11 +38,10 @@ class MilProgram:
         Raises:
             FacekdError: it cannot be read, or holds an operation the interpreter does not know.
         """
-        import coremltools
         from coremltools.converters.mil.frontend.milproto import load
 
         try:
-            model = coremltools.models.MLModel(str(package), skip_model_load=True)
+            model = load_package(package)
             spec = model.get_spec()
             program = load.load(
                 spec, specification_version=spec.specificationVersion, file_weights_dir=model.weights_dir
@@ -52,8 +52,7 @@ class MilProgram:
         description = spec.description.input[0]
         self.specification = int(spec.specificationVersion)
         self.image_colour = _image_colour(description)
-        self.input_name = str(description.name)
-        self.output_name = str(spec.description.output[0].name)
+        self.inputs, self.outputs = declared(spec.description)
         self._function = program.functions["main"]
         self._operations = [op for op in self._function.operations if op.op_type not in _CONSTANTS]
         # Constants, and what is computed from them alone (weights unpacked from int8 or a table), by name.
@@ -62,7 +61,7 @@ class MilProgram:
         if unknown:
             raise FacekdError(
                 f"{package}: the MIL interpreter does not know the operation {', '.join(unknown)}, so this program "
-                "cannot be verified here; add it to facekd.export.mil_operators, or export on a Mac"
+                "cannot be verified here; add it to facekd.runtimes.mil.operators, or export on a Mac"
             )
 
     def operator_types(self) -> list[str]:

@@ -1,0 +1,102 @@
+"""Core ML through coremltools: on a Mac only, since nothing else predicts with a Core ML program."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facekd.common.errors import UsageError
+from facekd.runtimes.base import IMAGE, OpenOptions, Runtime, Session, Tensor, register_runtime
+
+UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE", "all": "ALL"}
+
+UNITS_VARIABLE = "FACEKD_COREML_UNITS"
+
+_TYPES = {"FLOAT32": "float32", "FLOAT16": "float16", "DOUBLE": "float64", "INT32": "int32"}
+
+
+def load_package(package: Path, *, units: str | None = None) -> Any:
+    """coremltools' MLModel of an .mlpackage folder.
+
+    Args:
+        package: the folder.
+        units: of UNITS, ready to predict on a Mac; None only reads the package, on any machine.
+    """
+    import coremltools
+
+    if units is None:
+        return coremltools.models.MLModel(str(package), skip_model_load=True)
+    return coremltools.models.MLModel(str(package), compute_units=coremltools.ComputeUnit[UNITS[units]])
+
+
+def declared(description: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """(inputs, outputs) of a Core ML specification's description."""
+    return [_tensor(value) for value in description.input], [_tensor(value) for value in description.output]
+
+
+@register_runtime
+class CoreMl(Runtime):
+    """Opens .mlpackage folders with the compute units of FACEKD_COREML_UNITS: cpu, gpu, ane or all (the default)."""
+
+    name = "coreml"
+    title = "Core ML"
+    extra = "coreml"
+    modules = ("coremltools",)
+    package = "coremltools"
+    suffixes = (".mlpackage",)
+
+    def unusable(self) -> str | None:
+        """Refuses every system but macOS."""
+        return None if sys.platform == "darwin" else f"runs on a Mac, this is {sys.platform}"
+
+    def open(self, path: Path, options: OpenOptions) -> Session:
+        """The compiled model. Core ML chooses its threads itself."""
+        del options
+        units = os.environ.get(UNITS_VARIABLE, "all")
+        if units not in UNITS:
+            raise UsageError(f"{UNITS_VARIABLE}={units}: valid are {', '.join(UNITS)}")
+        try:
+            model = load_package(path, units=units)
+        except Exception as error:  # coremltools raises Objective-C errors in several classes
+            raise self.unreadable(path, "Core ML package", error) from error
+        return _CoreMlSession(self, path, model, units)
+
+
+class _CoreMlSession(Session):
+    label = "Core ML"
+
+    def __init__(self, runtime: Runtime, path: Path, model: Any, units: str) -> None:
+        inputs, outputs = declared(model.get_spec().description)
+        super().__init__(runtime, path, inputs=inputs, outputs=outputs)
+        self.provider = f"Core ML {units}"
+        self._model = model
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """See Session."""
+        value: Any = x
+        if self.input.dtype == IMAGE:
+            from PIL import Image
+
+            value = Image.fromarray(np.ascontiguousarray(x[0].transpose(1, 2, 0).astype(np.uint8)), "RGB")
+        try:
+            return np.asarray(self._model.predict({self.input.name: value})[self.output.name])
+        except RuntimeError as error:
+            raise self.failure(x, error) from error
+
+    def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Core ML shows none: the interpreter's."""
+        from facekd.runtimes.mil.program import MilProgram
+
+        return MilProgram(self.path).trace(x)
+
+
+def _tensor(value: Any) -> Tensor:
+    if value.type.WhichOneof("Type") == "imageType":
+        image = value.type.imageType
+        return Tensor(name=value.name, dtype=IMAGE, shape=(1, 3, image.height, image.width))
+    array = value.type.multiArrayType
+    kind = array.ArrayDataType.Name(array.dataType)
+    return Tensor(name=value.name, dtype=_TYPES.get(kind, kind.lower()), shape=tuple(int(n) for n in array.shape))
