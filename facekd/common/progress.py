@@ -3,19 +3,13 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from facekd.common.text import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 Item = TypeVar("Item")
 
@@ -25,8 +19,10 @@ Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 def track(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
     """A bar with what is done, how much is left and how long that will take."""
-    with _progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
-        yield from progress.track(items, total=total, description=title)
+    with progress_bar(title, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()
 
 
 def silently(items: Iterable[Item], total: int, title: str) -> Iterable[Item]:
@@ -35,42 +31,96 @@ def silently(items: Iterable[Item], total: int, title: str) -> Iterable[Item]:
     return items
 
 
-@contextmanager
-def progress_bar(title: str, total: int | None = None, *, shown: bool = True) -> Iterator["ProgressBar"]:
-    """A bar that the caller moves.
-
-    Args:
-        title: what is being done.
-        total: how many steps; None where nobody knows: then the time that has passed is shown, and no bar.
-        shown: False shows nothing, for callers that have been asked for silence.
-    """
-    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
-    columns += [TimeElapsedColumn()] if total is None else [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with _progress(*columns, shown=shown) as progress:
-        yield ProgressBar(progress, title, total)
-
-
 class ProgressBar:
-    """Handed out by `progress_bar`."""
+    """Handed out by `progress_bar`; does nothing where no bar is shown."""
 
-    def __init__(self, progress: Progress, title: str, total: int | None) -> None:
+    def __init__(self, progress: "Progress | None", title: str, total: int | None, done: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=total)
+        self._task = None if progress is None else progress.add_task(plain(title), total=total, completed=done)
 
     def advance(self, steps: int = 1) -> None:
         """So many more are done."""
-        self._progress.advance(self._task, steps)
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, steps)
+
+    def move(self, done: float) -> None:
+        """So many are done in all."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
 
     def describe(self, title: str) -> None:
         """Something else is being done now."""
-        self._progress.update(self._task, description=title)
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=plain(title))
 
-    def print(self, text: str) -> None:
-        """A line above the bar, on stderr."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """A block in which something else, another bar, has the terminal."""
+        if self._progress is None:
+            yield
+            return
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
 
-def _progress(*columns: ProgressColumn, shown: bool = True) -> Progress:
-    if not any(isinstance(column, TextColumn) for column in columns):
-        columns = (TextColumn("{task.description}"), *columns)
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not (shown and sys.stderr.isatty()))
+@contextmanager
+def progress_bar(
+    title: str,
+    total: int | None = None,
+    *,
+    done: int = 0,
+    shown: bool = True,
+    console: "Console | None" = None,
+    redirect: bool = True,
+) -> Iterator[ProgressBar]:
+    """A bar that the caller moves.
+
+    Args:
+        title: what is being done; it gives way on a narrow terminal.
+        total: how many steps; None where nobody knows: then the time that has passed is shown, and no bar.
+        done: how many were done before.
+        shown: False shows nothing, for callers that have been asked for silence.
+        console: where; default stderr. Nothing is shown where that is no terminal.
+        redirect: what is printed meanwhile goes above the bar.
+    """
+    terminal = sys.stderr.isatty() if console is None else console.is_terminal
+    if not (shown and terminal):
+        yield ProgressBar(None, title, total, done)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(
+        *_columns(total),
+        console=console or Console(stderr=True),
+        transient=True,
+        expand=True,
+        redirect_stdout=redirect,
+        redirect_stderr=redirect,
+    ) as progress:
+        yield ProgressBar(progress, title, total, done)
+
+
+def _columns(total: int | None) -> "list[ProgressColumn]":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
+
+    fitting = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    columns: list[ProgressColumn] = [
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False, table_column=fitting),
+    ]
+    if total is not None:
+        columns += [BarColumn(bar_width=20), MofNCompleteColumn()]
+    columns.append(TimeElapsedColumn())
+    return columns if total is None else [*columns, TimeRemainingColumn()]

@@ -6,11 +6,12 @@ something else where it goes.
 
 import csv
 import io
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
+
+from facekd.common.markdown import markdown_text
+from facekd.common.text import plain
 
 Row = Sequence[Any]
 
@@ -24,14 +25,15 @@ class Table:
         rows: a cell for each; None is empty.
         title: above it on the terminal.
         caption: below it on the terminal.
-        left: how many columns hold words and stand at the left; the others hold figures and stand at the right.
+        left: the columns that hold words and stand at the left, by heading, or how many at the beginning; the others
+            hold figures and stand at the right.
     """
 
     columns: Sequence[str]
     rows: Sequence[Row]
     title: str | None = None
     caption: str | None = None
-    left: int = 1
+    left: int | Collection[str] = 1
 
     def print(self, *, full_width: bool = False, file: TextIO | None = None) -> None:
         """Prints it on stdout.
@@ -48,7 +50,8 @@ class Table:
 
         table = rich.table.Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0)) if full_width else rich.table.Table()
         for index, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if index < self.left else "right", no_wrap=full_width)
+            justify: Literal["left", "right"] = "left" if self._is_left(index) else "right"
+            table.add_column(Text(plain(column)), justify=justify, no_wrap=full_width)
         for row in self.rows:
             table.add_row(*(Text(plain(cell)) for cell in row))
         console = Console(file=file)
@@ -64,7 +67,7 @@ class Table:
 
     def markdown(self) -> str:
         """A Markdown table with a line break at its end, figures at the right."""
-        rules = ["---" if index < self.left else "---:" for index in range(len(self.columns))]
+        rules = ["---" if self._is_left(index) else "---:" for index in range(len(self.columns))]
         lines = [_line(map(markdown_text, self.columns)), f"|{'|'.join(rules)}|"]
         lines += [_line(map(markdown_text, row)) for row in self.rows]
         return "\n".join(lines) + "\n"
@@ -74,34 +77,30 @@ class Table:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
     def csv(self) -> str:
-        """As CSV with a heading."""
+        """As CSV with a heading, safe to open in a spreadsheet."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
+        writer.writerow(map(csv_cell, self.columns))
+        writer.writerows(map(csv_cell, row) for row in self.rows)
         return text.getvalue()
 
-
-def plain(cell: Any, *, lines: bool = False) -> str:
-    """A cell as text that a terminal shows and does not obey: control characters are written out.
-
-    Args:
-        lines: line breaks stay.
-    """
-    text = "" if cell is None else str(cell)
-    return "".join(c if _is_shown(c) or (lines and c == "\n") else ascii(c)[1:-1] for c in text)
+    def _is_left(self, index: int) -> bool:
+        return index < self.left if isinstance(self.left, int) else self.columns[index] in self.left
 
 
-def markdown_text(cell: Any) -> str:
-    """A cell as Markdown that shows its text and nothing else: no HTML, no heading, no further cell."""
-    text = re.sub(r"([\\`*_\[\]|<>~])", r"\\\1", plain(cell))
-    return re.sub(r"^([#+\-]|\d+[.)])(?=\s)", r"\\\1", text)
+def csv_cell(cell: Any) -> Any:
+    """A cell for CSV: text that a spreadsheet would run as a formula gets an apostrophe before it; numbers do not."""
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r", "\\r")  # csv.writer leaves it unquoted, and no reader takes that
+    if not cell.lstrip().startswith(("=", "+", "-", "@")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
-def _is_shown(character: str) -> bool:
-    # Cc: control; Cf: direction and joins, by which a name can be made to look like another; Cs: bytes of no encoding.
-    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def _line(cells: Any) -> str:
+def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"

@@ -1,0 +1,22 @@
+"""Foreign text, made harmless for where it is shown."""
+
+import unicodedata
+from typing import Any
+
+
+def plain(cell: Any, *, lines: bool = False) -> str:
+    """A value as text that a terminal shows and does not obey: control characters are written out.
+
+    Args:
+        cell: anything; None is empty.
+        lines: line breaks stay.
+    """
+    text = "" if cell is None else str(cell)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) or (lines and c == "\n") else ascii(c)[1:-1] for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    # Cc: control; Cf: direction and joins, by which a name can be made to look like another; Cs: bytes of no encoding.
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
