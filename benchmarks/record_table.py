@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from facekd.common.table import Table
 from facekd.schemas.record import Record
 
 
@@ -125,9 +126,6 @@ def limits_of(records: Sequence[Record]) -> list[str]:
     )
 
 
-def markdown_table(records: Sequence[Record], columns: Sequence[str]) -> str:
-    """The same as a Markdown table, figures to the right."""
-    rules = ("---" if column in _WORDS else "---:" for column in columns)
-    lines = ["| " + " | ".join(columns) + " |", f"|{'|'.join(rules)}|"]
-    lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows_of(records, columns)]
-    return "\n".join(lines) + "\n"
+def records_table(records: Sequence[Record], columns: Sequence[str]) -> Table:
+    """The records under headings of COLUMNS, figures to the right."""
+    return Table(columns, rows_of(records, columns), left=_WORDS)

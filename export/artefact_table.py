@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facekd.common.errors import FacekdError
+from facekd.common.markdown import markdown_text, replace_section
+from facekd.common.table import Table
+from facekd.common.text import plain
 from facekd.export.artefact_folder import LOG_NOTE
 from facekd.export.matrix import ExportCell
 from facekd.schemas.manifest import Manifest
@@ -79,20 +81,9 @@ def caption(manifests: Sequence[Manifest]) -> str:
     return text
 
 
-def print_cells(title: str, cells: Sequence[ExportCell]) -> None:
-    """Prints the table on stdout, as wide as it needs to be: fourteen columns cut to eighty characters say nothing."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
-    for cells_ in rows(cells):
-        table.add_row(*cells_)
-    console = Console()
-    needed = console.measure(table, options=console.options.update(width=500)).maximum
-    Console(width=max(console.width, needed)).print(table)
+def cells_table(cells: Sequence[ExportCell], title: str | None = None) -> Table:
+    """The cells as a table; print it in full width: fourteen columns cut to eighty characters say nothing."""
+    return Table(COLUMNS, rows(cells), title=title, left=2)
 
 
 def write_results(path: Path, name: str, cells: Sequence[ExportCell], *, command: str) -> None:
@@ -107,39 +98,18 @@ def write_results(path: Path, name: str, cells: Sequence[ExportCell], *, command
     replace_section(path, f"facekd export: {name}", _markdown(name, cells, command))
 
 
-def replace_section(path: Path, marker: str, markdown: str) -> None:
-    """Puts `markdown` between the file's comments with this marker, or at its end; the file appears if need be.
-
-    Raises:
-        FacekdError: the file has an opening marker without its end.
-    """
-    start, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
-    text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
-    section = f"{start}\n{markdown}{end}"
-    if start in text:
-        before, _, rest = text.partition(start)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise FacekdError(f"{path}: the marker {end!r} is missing; restore it or remove its opening one")
-        text = before + section + after
-    else:
-        text = text.rstrip("\n") + f"\n\n{section}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def _markdown(name: str, cells: Sequence[ExportCell], command: str) -> str:
     manifests = [cell.manifest for cell in cells if cell.manifest is not None]
-    lines = [f"## Export of {name}", ""]
-    lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * 2 + "---:|" * (len(COLUMNS) - 2)]
-    lines += ["| " + " | ".join(cells_) + " |" for cells_ in rows(cells)]
-    lines += ["", caption(manifests) + "." if manifests else "No artefact passed."]
-    lines += ["", _circumstances(manifests)] if manifests else []
-    lines += ["", f"    {command}"]
+    lines = [f"## Export of {markdown_text(name)}", "", cells_table(cells).markdown()]
+    lines += [markdown_text(caption(manifests), starts_line=True) + "." if manifests else "No artefact passed."]
+    lines += ["", markdown_text(_circumstances(manifests), starts_line=True)] if manifests else []
+    lines += ["", f"    {plain(command)}"]
     # The log that a reason may name is a file of this machine: of no use to the document's readers.
-    lines += ["", *(f"- {reason.partition(LOG_NOTE)[0]}" for reason in reasons(cells))] if reasons(cells) else []
+    lines += (
+        ["", *(f"- {markdown_text(reason.partition(LOG_NOTE)[0])}" for reason in reasons(cells))]
+        if reasons(cells)
+        else []
+    )
     return "\n".join(lines) + "\n"
 
 

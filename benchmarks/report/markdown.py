@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facekd.benchmarks.compare import PairedComparison, in_words
-from facekd.benchmarks.record_table import COLUMNS, limits_of, markdown_table
+from facekd.benchmarks.record_table import COLUMNS, limits_of, records_table
 from facekd.benchmarks.report.select import label_of, latest
+from facekd.common.markdown import markdown_text
+from facekd.common.table import Table
+from facekd.common.text import plain
 from facekd.schemas.record import FLAGS, Record
 
 # Reading further than this in Markdown is nobody's wish; the page holds all of them.
@@ -44,10 +47,11 @@ def results_section(records: Sequence[Record], comparisons: Sequence[PairedCompa
     for device in {record.device.id: record.device for record in newest}.values():
         its = [record for record in newest if record.device.id == device.id][:ROWS]
         columns = [column for column in RESULTS if any(COLUMNS[column](record) for record in its)]
-        lines += [f"## Benchmark on {device.name}", "", markdown_table(its, columns), _circumstances(its), ""]
+        lines += [f"## Benchmark on {markdown_text(device.name)}", "", records_table(its, columns).markdown()]
+        lines += [markdown_text(_circumstances(its), starts_line=True), ""]
         if limits := limits_of(its):
-            lines += ["Limits:", "", *(f"- {limit}" for limit in limits), ""]
-    return "\n".join([*lines, *_flags(newest), *_compared(comparisons), f"    {command}", ""])
+            lines += ["Limits:", "", *(f"- {markdown_text(limit)}" for limit in limits), ""]
+    return "\n".join([*lines, *_flags(newest), *_compared(comparisons), f"    {plain(command)}", ""])
 
 
 def write_markdown(
@@ -57,9 +61,11 @@ def write_markdown(
     newest = latest(records)
     lines = ["# Benchmark report", ""]
     for device in {record.device.id: record.device for record in newest}.values():
-        lines += [f"## {device.name}", "", f"{device.system}; {device.processor}, {device.cores} cores.", ""]
+        machine = f"{device.system}; {device.processor}, {device.cores} cores."
+        lines += [f"## {markdown_text(device.name)}", "", markdown_text(machine, starts_line=True), ""]
         its = [record for record in newest if record.device.id == device.id]
-        lines += [markdown_table(its[:ROWS], [c for c in COLUMNS if c != "device" and any(COLUMNS[c](r) for r in its)])]
+        columns = [c for c in COLUMNS if c != "device" and any(COLUMNS[c](r) for r in its)]
+        lines += [records_table(its[:ROWS], columns).markdown()]
         if len(its) > ROWS:
             lines += [f"{len(its) - ROWS} more are in index.html.", ""]
     lines += [*_flags(newest), *_compared(comparisons)]
@@ -69,12 +75,13 @@ def write_markdown(
         lines += ["## Operators", ""]
     for record in timed[:OPERATORS]:
         assert record.operators is not None
-        lines += [f"### {label_of(record)}", "", record.operators.method + ".", ""]
-        lines += ["| operator | provider | calls | ms |", "|---|---|---|---|"]
-        for operator in record.operators.operators[:OPERATORS]:
-            ms = "" if operator.ms is None else f"{operator.ms:.3f}"
-            lines += [f"| {operator.operator} | {operator.provider} | {operator.calls:g} | {ms} |"]
-        lines += [""]
+        lines += [f"### {markdown_text(label_of(record))}", ""]
+        lines += [markdown_text(record.operators.method, starts_line=True) + ".", ""]
+        rows = [
+            (one.operator, one.provider, f"{one.calls:g}", "" if one.ms is None else f"{one.ms:.3f}")
+            for one in record.operators.operators[:OPERATORS]
+        ]
+        lines += [Table(("operator", "provider", "calls", "ms"), rows, left=2).markdown()]
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -91,8 +98,12 @@ def _circumstances(records: Sequence[Record]) -> str:
 
 def _flags(records: Sequence[Record]) -> list[str]:
     flags = sorted({flag for record in records for flag in record.flags})
-    return ["Flags:", "", *(f"- {flag}: {FLAGS[flag]}" for flag in flags), ""] if flags else []
+    return ["Flags:", "", *(f"- {markdown_text(flag)}: {FLAGS[flag]}" for flag in flags), ""] if flags else []
 
 
 def _compared(comparisons: Sequence[PairedComparison]) -> list[str]:
-    return ["Compared in turn:", "", *(f"- {in_words(found)}" for found in comparisons), ""] if comparisons else []
+    return (
+        ["Compared in turn:", "", *(f"- {markdown_text(in_words(found))}" for found in comparisons), ""]
+        if comparisons
+        else []
+    )

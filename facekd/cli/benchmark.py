@@ -202,7 +202,7 @@ def report(
     from facekd.benchmarks.compare import read_comparisons
     from facekd.benchmarks.report import build_report
     from facekd.benchmarks.report.markdown import results_section
-    from facekd.export.artefact_table import replace_section
+    from facekd.common.markdown import replace_section
     from facekd.schemas.record import read_records
 
     found = [record for path in records for record in read_records(path)]

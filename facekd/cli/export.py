@@ -100,7 +100,7 @@ def convert(
     json_output: JsonFlag = False,
 ) -> None:
     """Export a bundle, verified in the target's own runtime; a failed check leaves nothing and exits 1."""
-    from facekd.export.artefact_table import caption, print_cells, reasons, summary, write_results
+    from facekd.export.artefact_table import caption, cells_table, reasons, summary, write_results
     from facekd.export.matrix import failed
     from facekd.export.request import ExportRequest, run_request
 
@@ -137,7 +137,7 @@ def convert(
     if json_output:
         print_json({"bundle": str(bundle), "name": name, "artefacts": [summary(cell) for cell in cells]})
     else:
-        print_cells(f"Export of {name}", cells)
+        cells_table(cells, f"Export of {name}").print(full_width=True)
         print(caption(manifests))
         for reason in reasons(cells):
             print(reason)
@@ -201,7 +201,7 @@ def table(
     json_output: JsonFlag = False,
 ) -> None:
     """One table of artefacts that were exported at different times; their hashes are compared first."""
-    from facekd.export.artefact_table import caption, print_cells, summary, write_results
+    from facekd.export.artefact_table import caption, cells_table, summary, write_results
     from facekd.export.matrix import finished_cells
 
     sections = finished_cells(artefacts)
@@ -209,7 +209,7 @@ def table(
         if results is not None:
             write_results(results, name, cells, command=shlex.join(["facekd", *sys.argv[1:]]))
         if not json_output:
-            print_cells(f"Export of {name}", cells)
+            cells_table(cells, f"Export of {name}").print(full_width=True)
             print(caption([cell.manifest for cell in cells if cell.manifest is not None]))
     if json_output:
         print_json({"sections": {name: [summary(cell) for cell in cells] for name, cells in sections.items()}})

@@ -10,7 +10,9 @@ from facekd.common.writing import atomic_file
 
 _MARKUP = re.compile(
     r"""
-    [`*\[\]|~$]                       # code, emphasis, links, cells, strike-through, GitHub's formulas
+    [`*|~$]                           # code, emphasis, cells, strike-through, GitHub's formulas
+    | \[ (?= \^ | [^\]]*\]\s*[(\[:] )  # links, their definitions, footnotes
+    | ^\[ (?= [ xX]\] )               # a box to tick in a list
     | \\ (?=[!-/:-@\[-`{-~])          # a backslash that would escape something
     | < (?=[A-Za-z/!?])               # HTML, and links in angle brackets
     | & (?=[#A-Za-z])                 # character references

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from facekd.common.markdown import markdown_text
+from facekd.common.table import Table
 from facekd.schemas.card import Card
 
 CONSENT = """\
@@ -16,7 +18,7 @@ quality: measure it on people like yours before relying on it, and do not let it
 def write_readme(path: Path, card: Card) -> None:
     """Writes README.md for `card`."""
     height, width = card.input.size
-    parts = [f"# {card.name}", _table(("fact", "value"), fact_rows(card))]
+    parts = [f"# {markdown_text(card.name)}", _table(("fact", "value"), fact_rows(card))]
     if card.metrics:
         parts += ["## Measured", _table(("data", "protocol", "figure", "value"), metric_rows(card))]
     if card.thresholds:
@@ -110,7 +112,4 @@ def _value(value: float, std: float | None) -> str:
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])
+    return Table(columns, rows, left=columns).markdown().rstrip("\n")

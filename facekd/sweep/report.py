@@ -1,11 +1,12 @@
 """What a sweep writes: compare.md for people, compare.csv with a line for each cell and set, pictures."""
 
-import csv
-import io
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from facekd.common.markdown import markdown_text
+from facekd.common.table import Table
 from facekd.common.writing import atomic_file
 from facekd.sweep.figures import gap_share, undistilled_accuracy
 from facekd.sweep.result import SweepResult
@@ -90,14 +91,20 @@ def _markdown(sweep: SweepResult, pictures: Iterable[str]) -> str:
     grid = sweep.grid
     state = f"{len(sweep.finished)} of {len(sweep.cells)} cells finished"
     seeds = ", ".join(map(str, grid.seeds))
-    lines = [f"# {grid.name}", "", f"Budget of each cell: {grid.budget.describe()}. Seeds: {seeds}. {state}.", ""]
+    lines = [
+        f"# {markdown_text(grid.name)}",
+        "",
+        f"Budget of each cell: {grid.budget.describe()}. Seeds: {seeds}. {state}.",
+        "",
+    ]
     for machine in sorted({one.machine for one in sweep.finished}):
-        lines.append(f"Ran on: {machine}.")
+        lines.append(f"Ran on: {markdown_text(machine)}.")
     if sweep.finished:
         dates = sorted(one.finished[:10] for one in sweep.finished)
         lines += [f"Finished: {dates[0]}" + (f" to {dates[-1]}." if dates[-1] != dates[0] else "."), ""]
     for on in sweep.sets:
-        lines += [f"## {Path(on).name if Path(on).exists() else on}", "", *_markdown_table(sweep, on), ""]
+        heading = markdown_text(Path(on).name if Path(on).exists() else on)
+        lines += [f"## {heading}", "", Table(*table_rows(sweep, on), left=2).markdown()]
     lines += [
         "Accuracy: mean over seeds of the 10-fold verification accuracy; std over seeds (n - 1). Gap closed: share of "
         "the errors between the undistilled student and the teacher that the method removes, "
@@ -107,48 +114,40 @@ def _markdown(sweep: SweepResult, pictures: Iterable[str]) -> str:
     ]
     for name in pictures:
         lines += [f"![{_ALT[name]}]({name})", ""]
-    lines += ["## Cells", "", "| method | student | seed | accuracy | steps | ms/image | recipe |"]
-    lines += ["|---|---|---|---|---|---|---|"]
+    columns = ("method", "student", "seed", "accuracy", "steps", "ms/image", "recipe")
     by_place = {(one.method, one.student, one.seed): one for one in sweep.finished}
     failed = {str(one.cell): one.reason for one in sweep.failures}
+    rows: list[tuple[Any, ...]] = []
     for cell in sweep.cells:
-        head = f"| {cell.method} | {cell.student} | {cell.seed} "
-        done = by_place.get((cell.method, cell.student, cell.seed))
+        place = (cell.method, cell.student, cell.seed)
+        done = by_place.get(place)
         if done is not None:
-            figures = f"{done.accuracy[sweep.sets[0]]:.2%} | {done.steps} | {done.ms_per_image:.1f}"
-            lines.append(f"{head}| {figures} | `{done.recipe_hash[:12]}` |")
+            accuracy = f"{done.accuracy[sweep.sets[0]]:.2%}"
+            rows.append((*place, accuracy, done.steps, f"{done.ms_per_image:.1f}", done.recipe_hash[:12]))
         else:
             why = f"failed: {failed[str(cell)]}" if str(cell) in failed else "not run"
-            lines.append(f"{head}| {why.replace('|', '/')} | | | |")
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_table(sweep: SweepResult, on: str) -> list[str]:
-    columns, rows = table_rows(sweep, on)
-    return [
-        f"| {' | '.join(columns)} |",
-        "|" + "---|" * len(columns),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
+            rows.append((*place, why, None, None, None))
+    lines += ["## Cells", "", Table(columns, rows, left=2).markdown()]
+    return "\n".join(lines)
 
 
 def _csv(sweep: SweepResult) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _CSV, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for on in sweep.sets:
         for one in sweep.finished:
             start = undistilled_accuracy(sweep.finished, student=one.student, on=on, baseline=sweep.grid.baseline)
             share = gap_share(one.accuracy[on], undistilled=start, teacher=sweep.teacher_accuracy.get(on))
-            tars = " ".join(f"{far}:{tar:.6f}" for far, tar in one.tar_at_far[on].items())
-            figures = {**one.to_dict(), "set": on, "accuracy": one.accuracy[on], "auc": one.auc[on]}
-            figures |= {
+            figures = {
+                **one.to_dict(),
+                "set": on,
+                "accuracy": one.accuracy[on],
+                "auc": one.auc[on],
                 "macs": sweep.macs(one.method, one.student),
-                "tar_at_far": tars,
+                "tar_at_far": " ".join(f"{far}:{tar:.6f}" for far, tar in one.tar_at_far[on].items()),
                 "share_of_gap_closed": "" if share is None else f"{share:.6f}",
             }
-            writer.writerow(figures)
-    return text.getvalue()
+            rows.append([figures[column] for column in _CSV])
+    return Table(_CSV, rows).csv()
 
 
 def _write(path: Path, content: bytes) -> None:

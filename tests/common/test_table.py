@@ -21,6 +21,7 @@ HOSTILE = [
     "<script>alert(1)</script>", "a|b", "**bold**", "[link](javascript:x)", "![i](http://x)", "`code`", "# heading",
     "- item", "1. item", "> quote", "~~gone~~", "a\nb", "\x1b[31mred\x1b[0m", "&lt;b&gt;", "<!-- x -->", "__init__",
     "\\*", "\\|", "a\\", "---", "===", "x #", "<http://x.y>", "\u202eevil", "\ud800", "[b]rich[/b]",
+    "[a [b](c)](d)", "[a]: b", "[a][b]", "[^1]", "[a\\](b)",
 ]  # fmt: skip
 TEXT = st.one_of(st.text(st.sampled_from("ab1_*`|\\<>[]()!#-+.&;~ \n\"'=/:$")), st.text(), st.sampled_from(HOSTILE))
 
@@ -55,7 +56,8 @@ def test_a_line_of_markdown_is_a_paragraph_of_its_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     "name", ["urfm_apt", "cos_min", "runs/teacher_1/bundle", "a-b-c", "p50 ms", "C:\\models\\net", "x.rec", "12.5 %",
-             "mobilefacenet (1.20M)", "-", "+3", "100 < 200", "A & B", "R,G,B"],
+             "mobilefacenet (1.20M)", "-", "+3", "100 < 200", "A & B", "R,G,B",
+             "blocks=[2, 4]", "[0.5, 1]"],
 )  # fmt: skip
 def test_ordinary_names_stay_as_they_are(name: str) -> None:
     assert markdown_text(name) == name

@@ -209,12 +209,12 @@ def _records(folder: Path) -> Path:
 
 
 def _read_records(folder: Path) -> None:
-    from facekd.benchmarks.record_table import COLUMNS, markdown_table
+    from facekd.benchmarks.record_table import COLUMNS, records_table
     from facekd.benchmarks.report.page import page_data
     from facekd.schemas.record import read_records
 
     found = read_records(folder / "r.jsonl")
-    markdown_table(found, list(COLUMNS))
+    records_table(found, list(COLUMNS)).markdown()
     json.dumps(page_data(found), allow_nan=False)
 
 
