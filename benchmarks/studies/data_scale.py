@@ -24,7 +24,6 @@ import numpy as np
 
 from facekd.common.printing import print_json
 from facekd.common.table import Table
-from facekd.data.augmentation import AugmentationConfig
 from facekd.data.dataset import EpochSampler, FaceDataset
 from facekd.data.index_writer import write_index
 from facekd.data.opening import open_source
@@ -33,6 +32,7 @@ from facekd.data.recordio import LENGTH_MASK, MAGIC_BYTES
 from facekd.data.source import Source
 from facekd.data.sources.record_index import ARRAYS, SCHEMA, IndexedRecords
 from facekd.data.sources.records import RecordReader
+from facekd.recipe.augmentation import AugmentationConfig
 from facekd.training.log import resident_mib
 
 SPACING = 16384  # bytes between two records of the sparse file

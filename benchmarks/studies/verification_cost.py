@@ -109,7 +109,8 @@ def draw(path: Path, rows: int) -> np.ndarray:
         np.lib.format.write_array_header_1_0(file, shape)
         for start in range(0, rows, 1 << 14):
             file.write(rng.standard_normal((min(1 << 14, rows - start), WIDTH), dtype=np.float32).tobytes())
-    return np.load(path, mmap_mode="r")
+    array: np.ndarray = np.load(path, mmap_mode="r")
+    return array
 
 
 def write_pairs(path: Path, rows: np.ndarray) -> None:
@@ -138,7 +139,8 @@ def run_alone(piece: str, share: float) -> dict[str, Any]:
         "--here",
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

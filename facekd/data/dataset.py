@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facekd.common.errors import UsageError
-from facekd.data.augmentation import AugmentationConfig, augment
+from facekd.data.augmentation import augment
 from facekd.data.permutation import Permutation
 from facekd.data.sampling import IdentityGroups
 from facekd.data.source import Source, UnreadableImage
+from facekd.recipe.augmentation import AugmentationConfig
 
 STORED_ORDER_BELOW = 12_500_000
 """Samples up to which an epoch's order is stored (8 bytes each, 100 MB); above, it is computed as it is needed."""

@@ -119,7 +119,7 @@ class RecordFile:
         try:
             for start, length, cflag in self._parts(int(self.offsets[position]), ""):
                 if cflag in (0, 3):
-                    return start + _padded(length)
+                    return start + int(_padded(length))
         except UnreadableImage:
             pass
         return None

@@ -129,7 +129,8 @@ class RemoteBytes:
             raise FacekdError(f"{self.url} gave {len(data)} of {wanted} bytes at {start}: was it replaced?")
         self.fetched_bytes += wanted
         self._keep(file, data)
-        return data[offset : offset + count]
+        result: bytes = data[offset : offset + count]
+        return result
 
     def _keep(self, file: Path, data: bytes) -> None:
         temporary = file.with_name(f".{file.name}.{os.getpid()}")

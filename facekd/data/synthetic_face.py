@@ -142,11 +142,13 @@ def _mixed(table: np.ndarray, at: float) -> np.ndarray:
     """A colour between the rows of `table`, `at` in [0, 1]."""
     place = at * (len(table) - 1)
     low = min(int(place), len(table) - 2)
-    return table[low] + (table[low + 1] - table[low]) * (place - low)
+    array: np.ndarray = table[low] + (table[low + 1] - table[low]) * (place - low)
+    return array
 
 
 def _valid(colour: np.ndarray) -> np.ndarray:
-    return np.clip(colour, 6.0, 250.0)
+    array: np.ndarray = np.clip(colour, 6.0, 250.0)
+    return array
 
 
 def _backdrop(rng: np.random.Generator, clutter: float) -> np.ndarray:

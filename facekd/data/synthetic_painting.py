@@ -30,7 +30,8 @@ class Camera:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """[n, 3] model -> [n, 2] pixels of the 112x112 image."""
         turned = points @ self.rotation.T
-        return (turned[:, :2] * (1.0 + turned[:, 2:] / 700.0)) @ self.turn + self.shift
+        array: np.ndarray = (turned[:, :2] * (1.0 + turned[:, 2:] / 700.0)) @ self.turn + self.shift
+        return array
 
 
 class Painter:

@@ -62,7 +62,8 @@ def _contour(s: dict[str, float], wider: float = 0.0) -> np.ndarray:
 
 def _smooth(controls: np.ndarray) -> np.ndarray:
     """A closed Catmull-Rom curve through `controls`: [n, 2] -> [4 n, 2]."""
-    return _spline(len(controls)) @ controls
+    array: np.ndarray = _spline(len(controls)) @ controls
+    return array
 
 
 @functools.cache
@@ -268,7 +269,8 @@ def _light(camera: Camera, identity: Identity, photograph: Photograph) -> np.nda
     blotches = cv2.resize(identity.complexion, (coarse, coarse), interpolation=cv2.INTER_CUBIC)
     moved = np.array([[1.0, 0.0, (middle[0] - 56.0) * coarse / SIZE], [0.0, 1.0, (middle[1] - 66.0) * coarse / SIZE]])
     blotches = cv2.warpAffine(blotches, moved, (coarse, coarse), borderMode=cv2.BORDER_REPLICATE)
-    return gain.astype(np.float32) * blotches
+    array: np.ndarray = gain.astype(np.float32) * blotches
+    return array
 
 
 def _expose(image: np.ndarray, photograph: Photograph) -> np.ndarray:

@@ -90,7 +90,7 @@ def _empty_bytes(*arguments: Any) -> bytes:
 
 def _dtype(*arguments: Any) -> np.dtype:
     """Plain number types only: an object dtype would hold anything."""
-    dtype = np.dtype(*arguments)
+    dtype: np.dtype = np.dtype(*arguments)
     if dtype.hasobject:
         raise FacekdError(f"refused: an array of {dtype}")
     return dtype

@@ -133,7 +133,8 @@ def _probit(rate: "np.ndarray | float") -> np.ndarray:
     import torch
 
     clipped = np.clip(np.asarray(rate, dtype=np.float64), 1e-7, 1 - 1e-7)
-    return torch.special.ndtri(torch.from_numpy(np.atleast_1d(clipped))).numpy()
+    array: np.ndarray = torch.special.ndtri(torch.from_numpy(np.atleast_1d(clipped))).numpy()
+    return array
 
 
 def _colours(results: Sequence[VerificationResult]) -> list[str]:

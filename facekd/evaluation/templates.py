@@ -99,7 +99,8 @@ def normalise(
             f"{len(bad)} of {len(features)} features have no direction, the first that of {what} {name}: "
             "check the model and its input spec"
         )
-    return (features / norms).astype(np.float32, copy=False)
+    array: np.ndarray = (features / norms).astype(np.float32, copy=False)
+    return array
 
 
 def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -244,7 +244,8 @@ def pair_distances(embeddings: np.ndarray, *, label: str = "") -> np.ndarray:
         )
     unit = embeddings / norms
     difference = unit[0::2] - unit[1::2]
-    return np.einsum("ij,ij->i", difference, difference)
+    array: np.ndarray = np.einsum("ij,ij->i", difference, difference)
+    return array
 
 
 def k_fold_accuracy(

@@ -19,7 +19,8 @@ def identity_loss(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tens
     """
     if head.owned is None and head.sample_rate == 1:
         return F.cross_entropy(head(embeddings, labels), labels)
-    return _partial_fc(head, embeddings, labels)
+    output: torch.Tensor = _partial_fc(head, embeddings, labels)
+    return output
 
 
 def shard_bounds(n: int, rank: int, world: int) -> tuple[int, int]:
@@ -44,7 +45,7 @@ def shard(head: MarginHead, rank: int, world: int) -> None:
     head.owned = (first, last)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _partial_fc(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Every rank classifies the images of all ranks among its own centres (arXiv 2203.15565, section 3.2).
 
@@ -81,7 +82,8 @@ def _partial_fc(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tensor
         change = head.scale * (target - torch.cos(theta))
         logits = logits.index_put_((rows, columns), change, accumulate=True)
         losses: torch.Tensor = _CrossEntropy.apply(logits, rows, columns, sharded)
-    return losses.split(sizes)[rank].mean()
+    output: torch.Tensor = losses.split(sizes)[rank].mean()
+    return output
 
 
 def _sample(head: MarginHead, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -81,7 +81,8 @@ class Bundle:
         embeddings = self.model(x)
         if flip:
             embeddings = embeddings + self.model(x.flip(3))
-        return embeddings.float()
+        output: torch.Tensor = embeddings.float()
+        return output
 
 
 def save_bundle(

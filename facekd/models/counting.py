@@ -39,14 +39,14 @@ def count_macs(model: nn.Module, input_size: Sequence[int] = (3, 112, 112)) -> i
     finally:
         for module, training in modes.items():
             module.training = training
-    return counter.macs
+    return int(counter.macs)
 
 
 class _MacCounter(TorchDispatchMode):
     """Adds up the MACs of every operator that is dispatched while it is active."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,6 +1,6 @@
 """`--set a.b=c`: one field of a recipe changed; a method in `distillation` is addressed by its name."""
 
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -48,10 +48,10 @@ def _list_entry(entries: list[Any], name: str, override: str) -> dict[str, Any]:
     for index, entry in enumerate(entries):
         if entry == name:
             entries[index] = {name: {}}
-            return entries[index]
+            return cast(dict[str, Any], entries[index])
         if isinstance(entry, dict) and name in entry:
             return entry
     if name.isdigit():
         raise UsageError(f"--set {override!r}: address a method by its name, for example distillation.urfm.heads=4")
     entries.append({name: {}})
-    return entries[-1]
+    return cast(dict[str, Any], entries[-1])

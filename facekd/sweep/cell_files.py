@@ -75,7 +75,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads what `write_json` wrote. Raises FacekdError if somebody else changed it into no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FacekdError(f"{path} is damaged ({error}): delete it, and its cell runs again") from error
 

@@ -232,7 +232,7 @@ def _limits(budget: Budget) -> dict[str, Any]:
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` laid over `base`: mappings key by key, everything else replaced."""
-    merged = json.loads(json.dumps(base))
+    merged: dict[str, Any] = json.loads(json.dumps(base))
     for key, value in over.items():
         both = isinstance(merged.get(key), dict) and isinstance(value, dict)
         merged[key] = _merged(merged[key], value) if both else value

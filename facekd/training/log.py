@@ -144,7 +144,8 @@ def resident_mib() -> float | None:
         import psutil
     except ImportError:
         return None
-    return psutil.Process().memory_info().rss / 2**20
+    result: float | None = psutil.Process().memory_info().rss / 2**20
+    return result
 
 
 def _lines_until(path: Path, step: int) -> list[str]:

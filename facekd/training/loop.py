@@ -1,7 +1,7 @@
 """The training loop. It knows nothing of the method: a task maps a batch to a loss, and says what there is to train."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,7 +204,7 @@ class Trainer:
             meter.started += time.perf_counter() - clock
             clock = time.perf_counter()
 
-    def _next(self, steps: Any, stop: StopRequest) -> StepBatches:
+    def _next(self, steps: Iterator[StepBatches], stop: StopRequest) -> StepBatches:
         try:
             return next(steps)
         except RuntimeError as error:

@@ -136,7 +136,8 @@ def run(
     if dev is not None and dev_result is None:  # chosen in an earlier session
         dev_result = verify(task.student, task.student_input, dev)
     result = finish(recipe, task, source, loop, out=out, dev=dev_result, pairs=pairs, reporter=reporter)
-    return collectives.from_first(result)
+    returned: RunResult = collectives.from_first(result)
+    return returned
 
 
 def _reporter(given: Reporter | None) -> Reporter:

@@ -83,6 +83,7 @@ class BatchStream:
     def first_batch(self) -> Batch:
         """The first readable batch, loaded in this process: to measure on."""
         with preserved_random_state():
+            batch: Batch
             for batch in self._loader(workers=0):
                 if len(batch["labels"]) >= 2:
                     return batch

@@ -188,7 +188,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if not (path / INDEX_FILE).is_file():
         raise UsageError(f"no index at {path}: make one with `facekd data index FILES.rec --out {path}`")
     try:
-        facts = json.loads((path / INDEX_FILE).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((path / INDEX_FILE).read_text(encoding="utf-8"))
         schema = facts["schema"]
         files = [(str(file["name"]), int(file["size"])) for file in facts["files"]]
         sound = (

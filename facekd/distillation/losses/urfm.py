@@ -119,7 +119,8 @@ class FacialPositionalEncoding(nn.Module):
             distance = distance + self.face_weight * _saliency(pixels.detach().float(), grid) * euclid.max()
         index = piecewise_index(distance, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
         nowhere = index.new_full((index.shape[0], prompts), int(self.beta) + 1)
-        return self.buckets(torch.cat([index, nowhere], dim=1))
+        output: torch.Tensor = self.buckets(torch.cat([index, nowhere], dim=1))
+        return output
 
 
 class CentrePlaces(nn.Module):
@@ -283,7 +284,8 @@ class UrfmLoss(DistillationLoss):
         grid = self.grids[0] if branch == "teacher" else self.grids[1]
         mapping = self.map_teacher if branch == "teacher" else self.map_student
         position = self.position(tokens, grid, prompts)
-        return mapping(tokens, self.centres, position, grid=grid, prompts=prompts)
+        output: torch.Tensor = mapping(tokens, self.centres, position, grid=grid, prompts=prompts)
+        return output
 
     def diagnostics(self) -> dict[str, float]:
         """Spread over samples and effective rank of the teacher's local features: both fall in a collapse."""
@@ -363,12 +365,14 @@ def _saliency(pixels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     low, high = norms.amin(dim=1, keepdim=True), norms.amax(dim=1, keepdim=True)
     saliency = (norms - low) / (high - low).clamp_min(1e-6)
     anchor = (grid[0] // 2) * grid[1] + grid[1] // 2
-    return (saliency - saliency[:, anchor : anchor + 1]).abs()
+    output: torch.Tensor = (saliency - saliency[:, anchor : anchor + 1]).abs()
+    return output
 
 
 def _split(x: torch.Tensor, heads: int) -> torch.Tensor:
     """[b, n, d] -> [b, heads, n, d / heads]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    output: torch.Tensor = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return output
 
 
 def _merge(x: torch.Tensor) -> torch.Tensor:

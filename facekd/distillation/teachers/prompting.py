@@ -109,7 +109,8 @@ class PromptedTransformer(FrozenTransformer):
         bias = self._bias(block, count, place, queries.device, queries.dtype)
         out = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
         out = out.view(b, count, heads, n, -1).transpose(2, 3).reshape(b, count, n, c)
-        return attention.proj(out)
+        output: torch.Tensor = attention.proj(out)
+        return output
 
     def _bias(
         self, block: Any, count: int, place: tuple[int, int], device: torch.device, dtype: torch.dtype
@@ -168,7 +169,7 @@ def _reverse(windows: torch.Tensor, block: Any, layout: tuple[int, int, int, int
     """The inverse of `_partition`: [b, windows, window area, c] -> [b, h, w, c]."""
     height, width, rows, columns = layout
     window_h, window_w = block.window_size
-    x = windows.unflatten(1, (rows, columns)).unflatten(3, (window_h, window_w)).transpose(2, 3)
+    x: torch.Tensor = windows.unflatten(1, (rows, columns)).unflatten(3, (window_h, window_w)).transpose(2, 3)
     x = x.reshape(len(x), rows * window_h, columns * window_w, -1)[:, :height, :width]
     if any(block.shift_size):
         x = torch.roll(x, shifts=tuple(block.shift_size), dims=(1, 2))

@@ -79,11 +79,13 @@ class IResNet(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, 112, 112] -> the last stage's map [b, 512, 7, 7]."""
-        return self.stages(self.stem(x))
+        output: torch.Tensor = self.stages(self.stem(x))
+        return output
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:
         """[b, 512, 7, 7] -> raw embeddings [b, e]."""
-        return self.head(features)
+        output: torch.Tensor = self.head(features)
+        return output
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, 112, 112] -> raw embeddings [b, e]."""
@@ -116,7 +118,8 @@ class ImprovedBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[b, in, h, w] -> [b, out, h / stride, w / stride]."""
-        return self.layers(x) + self.shortcut(x)
+        output: torch.Tensor = self.layers(x) + self.shortcut(x)
+        return output
 
 
 @register_model(role="student")

@@ -77,11 +77,13 @@ class MobileFaceNet(nn.Module):
         """Normalised images [b, 3, 112, 112] -> the map before the global depthwise convolution [b, 512, 7, 7]."""
         x = self.stage1(self.stem(x))
         x = self.stage4(self.stage3(self.stage2(x)))
-        return self.expand(x)
+        output: torch.Tensor = self.expand(x)
+        return output
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:
         """[b, 512, 7, 7] -> raw embeddings [b, e]."""
-        return self.head(features)
+        output: torch.Tensor = self.head(features)
+        return output
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, 112, 112] -> raw embeddings [b, e]."""
@@ -106,7 +108,8 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[b, in, h, w] -> [b, out, h / stride, w / stride]."""
-        return x + self.layers(x) if self.residual else self.layers(x)
+        output: torch.Tensor = x + self.layers(x) if self.residual else self.layers(x)
+        return output
 
 
 def _residual_blocks(width: int, mid: int, count: int, activation: str) -> nn.Sequential:

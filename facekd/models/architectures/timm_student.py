@@ -40,11 +40,13 @@ class TimmStudent(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> the body's last map [b, c, h, w]."""
-        return self.body.forward_features(x)
+        output: torch.Tensor = self.body.forward_features(x)
+        return output
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:
         """[b, c, h, w] -> raw embeddings [b, e]."""
-        return self.head(features)
+        output: torch.Tensor = self.head(features)
+        return output
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""
@@ -118,7 +120,8 @@ def _probe_and_prune(body: Any, image_size: tuple[int, int]) -> torch.Size:
     for name, child in list(body.named_children()):
         if not any(module in ran for module in child.modules()):
             setattr(body, name, nn.Identity())
-    return features.shape
+    result: torch.Size = features.shape
+    return result
 
 
 def _set_stem_stride(body: nn.Module, stride: int) -> None:

@@ -55,14 +55,15 @@ class TransformerTeacher(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> last-stage tokens [b, N, d], row-major over the grid, no class token."""
-        features = self.body.forward_features(x)
+        features: torch.Tensor = self.body.forward_features(x)
         if self.kind == "swin":
             return features.flatten(1, 2)
         return features[:, self.prefix_tokens :]
 
     def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
         """Last-stage tokens [b, N, d] -> raw embeddings [b, e]."""
-        return self.neck(tokens)
+        output: torch.Tensor = self.neck(tokens)
+        return output
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""

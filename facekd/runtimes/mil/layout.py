@@ -53,7 +53,8 @@ def stack(values: list[Tensor], axis: int) -> Tensor:
 @operator
 def split(x: Tensor, axis: int, num_splits: int | None = None, split_sizes: Any = None) -> tuple[Tensor, ...]:
     if split_sizes is not None:
-        return x.split(ints(split_sizes), int(axis))
+        output: tuple[Tensor, ...] = x.split(ints(split_sizes), int(axis))
+        return output
     return x.chunk(int(num_splits or 1), int(axis))
 
 
@@ -129,7 +130,8 @@ def constexpr_affine_dequantize(quantized_data: Any, zero_point: Any, scale: Any
 
     def spread(value: Any) -> Tensor:
         value = tensor(value).float()
-        return value.reshape(shape) if value.ndim else value
+        output: Tensor = value.reshape(shape) if value.ndim else value
+        return output
 
     return (data - spread(zero_point)) * spread(scale)
 
