@@ -209,7 +209,7 @@ def _flags(latency: dict[str, Any], samples: list[float], before: dict[str, Any]
 def clock_dropped(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """By the system's own frequencies, or else by the fixed loop."""
     if before["frequency_mhz"] and after["frequency_mhz"]:
-        return max(after["frequency_mhz"]) < FREQUENCY_DROP * max(before["frequency_mhz"])
+        return bool(max(after["frequency_mhz"]) < FREQUENCY_DROP * max(before["frequency_mhz"]))
     if before["spin_ms"] and after["spin_ms"]:
-        return after["spin_ms"] > SPIN_RISE * before["spin_ms"]
+        return bool(after["spin_ms"] > SPIN_RISE * before["spin_ms"])
     return False

@@ -67,4 +67,5 @@ class Normalised(nn.Module):
         x = pixels.float()
         if self.flip:
             x = torch.cat([x[:, 2:3], x[:, 1:2], x[:, 0:1]], dim=1)
-        return self.module((x - self.mean) / self.std)
+        output: torch.Tensor = self.module((x - self.mean) / self.std)
+        return output

@@ -127,7 +127,7 @@ def layer_outputs(module: nn.Module, x: torch.Tensor) -> list[tuple[str, np.ndar
         return hook
 
     handles = [
-        leaf.register_forward_hook(record(name))  # type: ignore[arg-type]
+        leaf.register_forward_hook(record(name))
         for name, leaf in module.named_modules()
         if not list(leaf.children()) and not isinstance(leaf, nn.Identity | nn.Flatten | nn.Dropout)
     ]
@@ -159,4 +159,5 @@ def _agree(wanted: np.ndarray, value: np.ndarray, tolerance: float) -> bool:
 
 def _unit(x: np.ndarray) -> np.ndarray:
     x = x.astype(np.float64)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    array: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return array

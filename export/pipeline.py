@@ -101,7 +101,8 @@ class Reference:
         """The golden crop, uint8 RGB [h, w, 3]."""
         if self.golden_crop is not None:
             return self.golden_crop
-        return synthetic_faces(1, self.bundle.card.input.size).images[0].transpose(1, 2, 0)
+        array: np.ndarray = synthetic_faces(1, self.bundle.card.input.size).images[0].transpose(1, 2, 0)
+        return array
 
     @cached_property
     def accuracy(self) -> VerificationResult:

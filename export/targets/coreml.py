@@ -122,13 +122,13 @@ def _trace(module: torch.nn.Module, x: torch.Tensor) -> torch.jit.ScriptModule:
     """A trace whose sizes are numbers: one that is computed from a shape stops coremltools 9 with NumPy 2."""
     with torch.no_grad():
         exported = torch.export.export(module, (x,)).module()
-        graph: torch.fx.Graph = exported.graph  # type: ignore[assignment]
+        graph: torch.fx.Graph = exported.graph
         for node in list(graph.nodes):
             if node.target is torch.ops.aten.alias.default:  # an operation that coremltools does not know
                 node.replace_all_uses_with(node.args[0])
                 graph.erase_node(node)
-        exported.recompile()  # type: ignore[operator]
-        return torch.jit.trace(exported, x)  # type: ignore[no-any-return, no-untyped-call]
+        exported.recompile()
+        return torch.jit.trace(exported, x)  # type: ignore[no-any-return]
 
 
 def _input_type(shape: tuple[int, ...], spec: InputSpec, *, image: bool, baked: bool, inside: bool) -> Any:

@@ -130,7 +130,8 @@ class Half(nn.Module):
             module.set_submodule(name, _InFloat(module.get_submodule(name)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.module(x.half()).float()
+        output: torch.Tensor = self.module(x.half()).float()
+        return output
 
 
 class _InFloat(nn.Module):
@@ -141,7 +142,8 @@ class _InFloat(nn.Module):
         self.layer = layer.float()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x.float()).half()
+        output: torch.Tensor = self.layer(x.float()).half()
+        return output
 
 
 def _lower(module: nn.Module, example: torch.Tensor) -> tuple[bytes, dict[str, int], int]:

@@ -120,7 +120,8 @@ class ChannelsLast(torch.nn.Module):
         self.module = module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.module(x.permute(0, 3, 1, 2))
+        output: torch.Tensor = self.module(x.permute(0, 3, 1, 2))
+        return output
 
 
 def _input_of(network: Network, options: ExportOptions) -> ArtefactInput:

@@ -67,7 +67,8 @@ def any_size(detector: Path) -> bytes:
             for axis in value.type.tensor_type.shape.dim[axes]:
                 axis.ClearField("dim_value")
     del network.graph.value_info[:]
-    return network.SerializeToString()
+    result: bytes = network.SerializeToString()
+    return result
 
 
 def _config(model: FaceModel) -> dict[str, Any]:

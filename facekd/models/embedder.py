@@ -56,7 +56,8 @@ class ModelEmbedder:
                 # NHWC in pieces that stay in the cache: 1.2 to 3 times as fast for a CNN, alike for a Transformer.
                 x = x.contiguous(memory_format=torch.channels_last)
                 return torch.cat([self.model(piece).float() for piece in x.split(_CPU_PIECE)])
-            return self.model(x).float().cpu()
+            output: torch.Tensor = self.model(x).float().cpu()
+            return output
 
 
 @contextmanager

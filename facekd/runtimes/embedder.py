@@ -117,7 +117,7 @@ class FileEmbedder:
         if self.fixed_batch is None and not self._agrees(images, one[0]):
             log.warning("%s declares a free batch but works only with batch 1: running one by one", self.session.path)
             self.encoding = replace(self.encoding, batch=1)
-        return one.shape[1]
+        return int(one.shape[1])
 
     def _agrees(self, images: np.ndarray, alone: np.ndarray) -> bool:
         """A view(b, -1) exported with the batch baked in declares a free batch and fails, or is wrong, above 1."""
