@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from facekd.export.options import ExportOptions
 from facekd.export.quantisation import (
     choose_float_layers,
     describe_quantisation,
@@ -16,8 +17,7 @@ from facekd.export.quantisation import (
     require_calibration,
 )
 from facekd.export.ranges import Named, find_ranges
-from facekd.export.targets.base import ExportOptions
-from facekd.runtimes.litert import open_interpreter
+from facekd.runtimes.litert_interpreter import open_interpreter
 from facekd.runtimes.opening import open_stated
 from facekd.schemas.manifest import ArtefactInput, Quantisation
 

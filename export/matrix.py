@@ -6,8 +6,9 @@ from pathlib import Path
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.artefact_folder import check_destination
+from facekd.export.options import ExportOptions
 from facekd.export.pipeline import Gate, Reference, export_artefact
-from facekd.export.targets.base import ExportOptions, get_target, list_targets
+from facekd.export.targets.base import get_target, list_targets
 from facekd.schemas.manifest import MANIFEST_FILE, Layout, Manifest, read_manifest, verify_files
 
 # In the order of the tables; `--precision all` takes those a target offers.

@@ -23,6 +23,7 @@ from facekd.export.faces import Faces, synthetic_faces
 from facekd.export.logs import captured
 from facekd.export.measure import compare_accuracy, evaluate_bundle, measure_latency
 from facekd.export.network import Network
+from facekd.export.options import ExportOptions
 from facekd.export.parity import (
     PROVED_BATCHES,
     GateError,
@@ -32,7 +33,7 @@ from facekd.export.parity import (
     first_divergence,
     violation,
 )
-from facekd.export.targets.base import Conversion, ExportOptions, Target, get_target, refuse
+from facekd.export.targets.base import Conversion, Target, get_target, refuse
 from facekd.models.bundle import Bundle
 from facekd.runtimes.embedder import FileEmbedder
 from facekd.runtimes.opening import open_stated

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.export.options import ExportOptions
 from facekd.export.ranges import Named, find_ranges
-from facekd.export.targets.base import ExportOptions
 from facekd.runtimes.base import Session
 from facekd.runtimes.embedder import FileEmbedder
 from facekd.runtimes.opening import open_stated

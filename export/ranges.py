@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from facekd.common.errors import FacekdError
-from facekd.export.targets.base import CalibrationMethod
+from facekd.export.options import CalibrationMethod
 
 _BINS = 2048
 _LEVELS = 128  # of an int8 half axis, as the entropy method merges its bins

@@ -15,9 +15,9 @@ from facekd.common.errors import UsageError
 from facekd.export.check import CheckReport, check_artefact
 from facekd.export.faces import Faces, faces_from_pairs, faces_from_source, read_crop, synthetic_faces
 from facekd.export.matrix import ExportCell, options_for, plan, run_matrix
+from facekd.export.options import CalibrationMethod, ExportOptions
 from facekd.export.pipeline import Gate, Reference
 from facekd.export.rewrite import PRELU_FORMS
-from facekd.export.targets.base import CalibrationMethod, ExportOptions
 from facekd.schemas.manifest import read_manifest
 
 _CHOICES = {

@@ -24,8 +24,9 @@ from facekd.common.table import Table
 from facekd.export.faces import synthetic_faces
 from facekd.export.logs import captured
 from facekd.export.network import Network
+from facekd.export.options import ExportOptions
 from facekd.export.rewrite import PRELU_FORMS
-from facekd.export.targets import ExportOptions, get_target
+from facekd.export.targets import get_target
 from facekd.models.architectures.mobilefacenet import MobileFaceNet
 from facekd.runtimes.opening import open_stated
 from facekd.schemas.input_spec import InputSpec

@@ -2,11 +2,10 @@
 
 from facekd.export.targets.base import (
     Conversion,
-    ExportOptions,
     Target,
     get_target,
     list_targets,
     register_target,
 )
 
-__all__ = ["Conversion", "ExportOptions", "Target", "get_target", "list_targets", "register_target"]
+__all__ = ["Conversion", "Target", "get_target", "list_targets", "register_target"]

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from facekd.export.network import Network
-from facekd.export.targets.base import Conversion, ExportOptions, register_target
+from facekd.export.options import ExportOptions
+from facekd.export.targets.base import Conversion, register_target
 from facekd.export.targets.onnx import OnnxTarget
 
 

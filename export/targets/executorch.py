@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
-from facekd.export.targets.base import Conversion, ExportOptions, Target, count, refuse, register_target
+from facekd.export.options import ExportOptions
+from facekd.export.targets.base import Conversion, Target, count, refuse, register_target
 from facekd.runtimes.embedder import FileEmbedder
 from facekd.runtimes.encoding import InputEncoding
 from facekd.runtimes.executorch import load_method

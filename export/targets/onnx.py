@@ -7,7 +7,8 @@ import torch
 
 from facekd.common.errors import FacekdError
 from facekd.export.network import INPUT_NAME, OUTPUT_NAME, Network
-from facekd.export.targets.base import Conversion, ExportOptions, Target, count, refuse, register_target
+from facekd.export.options import ExportOptions
+from facekd.export.targets.base import Conversion, Target, count, refuse, register_target
 from facekd.schemas.manifest import ArtefactInput, Layout
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from facekd.export.network import Network
-from facekd.export.targets.base import Conversion, ExportOptions, Target, count, refuse, register_target
+from facekd.export.options import ExportOptions
+from facekd.export.targets.base import Conversion, Target, count, refuse, register_target
 from facekd.runtimes.litert_graph import operators_of
 from facekd.runtimes.opening import open_session
 from facekd.schemas.manifest import ArtefactInput, Layout

@@ -375,7 +375,7 @@ def _cores(text: str | None) -> list[int] | None:
 
 
 def _units(text: str | None) -> list[str]:
-    from facekd.runtimes.coreml import UNITS
+    from facekd.runtimes.coreml_package import UNITS
 
     if wrong := [name for name in _names(text) if name not in UNITS]:
         raise UsageError(f"--compute-units {wrong[0]}: valid are {', '.join(UNITS)}")

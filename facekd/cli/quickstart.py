@@ -94,8 +94,8 @@ def _export(bundle: Path, out: Path) -> dict[str, Path]:
         import onnxruntime  # noqa: F401
 
         from facekd.export.faces import synthetic_faces
+        from facekd.export.options import ExportOptions
         from facekd.export.pipeline import Reference, export_artefact
-        from facekd.export.targets.base import ExportOptions
     except ImportError as error:
         print(f"not exported: {error.name} is not installed, run pip install 'facekd[onnx]'", file=sys.stderr)
         return {}

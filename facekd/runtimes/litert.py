@@ -7,36 +7,7 @@ from typing import Any
 import numpy as np
 
 from facekd.runtimes.base import FileFacts, OpenOptions, Runtime, Session, Tensor, register_runtime
-
-_ERRORS = (ValueError, RuntimeError)
-
-
-def open_interpreter(model: Path | bytes, *, threads: int = 1, plain: bool = False) -> Any:
-    """LiteRT's own interpreter, its tensors allocated.
-
-    Args:
-        model: the file, or its content.
-        threads: of XNNPACK.
-        plain: by LiteRT's reference kernels, without XNNPACK, and every tensor kept.
-
-    Raises:
-        FacekdError: LiteRT refuses the file.
-    """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    source: dict[str, Any] = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
-    if plain:
-        source |= {
-            "experimental_preserve_all_tensors": True,
-            "experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        }
-    try:
-        interpreter = Interpreter(**source, num_threads=threads)
-        interpreter.allocate_tensors()
-    except _ERRORS as error:
-        where = Path("the model") if isinstance(model, bytes) else model
-        raise Runtime.unreadable(where, "TFLite model", error) from error
-    return interpreter
+from facekd.runtimes.litert_interpreter import ERRORS, open_interpreter
 
 
 @register_runtime
@@ -83,7 +54,7 @@ class _LiteSession(Session):
         try:
             self._interpreter.set_tensor(self._input, x)
             self._interpreter.invoke()
-        except _ERRORS as error:
+        except ERRORS as error:
             raise self.failure(x, error) from error
         return self._interpreter.get_tensor(self._output)  # type: ignore[no-any-return]
 
@@ -93,7 +64,7 @@ class _LiteSession(Session):
         try:
             interpreter.set_tensor(self._input, x)
             interpreter.invoke()
-        except _ERRORS as error:
+        except ERRORS as error:
             raise self.failure(x, error) from error
         details = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
         for operator in interpreter._get_ops_details():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from facekd.runtimes.base import FileFacts
-from facekd.runtimes.litert import open_interpreter
+from facekd.runtimes.litert_interpreter import open_interpreter
 
 
 def graph_facts(path: Path) -> FileFacts:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from facekd.runtimes.litert import open_interpreter
 from facekd.runtimes.litert_graph import operators_of
+from facekd.runtimes.litert_interpreter import open_interpreter
 
 MIN_RUNS = 5
 

@@ -185,8 +185,8 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny student, exported."""
     pytest.importorskip("onnxscript", reason="facekd[onnx] is not installed")
     from facekd.export.faces import synthetic_faces
+    from facekd.export.options import ExportOptions
     from facekd.export.pipeline import Reference, export_artefact
-    from facekd.export.targets.base import ExportOptions
     from facekd.models.architectures.mobilefacenet import MobileFaceNet
     from facekd.models.bundle import describe, load_bundle, save_bundle
 

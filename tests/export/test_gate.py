@@ -12,9 +12,10 @@ from torch import nn
 from facekd.common.errors import FacekdError
 from facekd.evaluation.verification import VerificationResult, verify_pairs
 from facekd.export.network import Network
+from facekd.export.options import ExportOptions
 from facekd.export.parity import GateError, bounds_for, compare, first_divergence, violation
 from facekd.export.pipeline import Reference, export_artefact, judge_accuracy
-from facekd.export.targets import ExportOptions, get_target
+from facekd.export.targets import get_target
 from facekd.export.targets.base import Conversion, Target
 from facekd.schemas.manifest import Accuracy
 

@@ -12,8 +12,9 @@ import torch
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.faces import faces_from_source
 from facekd.export.matrix import PRECISIONS
+from facekd.export.options import ExportOptions
 from facekd.export.pipeline import Gate, Reference, export_artefact
-from facekd.export.targets import ExportOptions, get_target, list_targets
+from facekd.export.targets import get_target, list_targets
 from facekd.export.targets.base import Target
 from facekd.models.bundle import Bundle, describe
 from facekd.models.registry import create_model

@@ -38,16 +38,14 @@ def imported_modules(folders: Iterable[str]) -> dict[str, str]:
 
 
 def module_names(tree: ast.AST) -> Iterator[str]:
-    """Modules of import statements, of importorskip and of import_module with a literal name."""
+    """Modules of import statements and of importorskip."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=str(module), level=0):
                 yield module
-            case ast.Call(
-                func=ast.Attribute(attr="importorskip" | "import_module"), args=[ast.Constant(str(name)), *_]
-            ):
+            case ast.Call(func=ast.Attribute(attr="importorskip"), args=[ast.Constant(str(name)), *_]):
                 yield name
 
 

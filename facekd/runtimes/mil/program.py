@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from facekd.common.errors import FacekdError
-from facekd.runtimes.coreml import declared, load_package
+from facekd.runtimes.coreml_package import declared, load_package
 from facekd.runtimes.mil.layout import OPERATORS
 
 # Operations that carry data instead of computing.
