@@ -119,7 +119,7 @@ class Session(ABC):
 
     def failure(self, x: np.ndarray, error: BaseException) -> FacekdError:
         """A runtime's own exception as one line."""
-        return FacekdError(f"{self.path} failed on an input of shape {list(x.shape)}: {first_line(error)}")
+        return FacekdError(f"{self.path} failed on input of shape {list(x.shape)}: {first_line(error)}")
 
 
 class Runtime(ABC):
@@ -133,6 +133,7 @@ class Runtime(ABC):
         package: the distribution whose version a record states.
         suffixes: of the files (or folders) that it opens, lower case.
         timed: whether its milliseconds mean anything (an interpreter's do not).
+        free_batch: whether its files can leave the size of the batch open.
     """
 
     name: ClassVar[str]
@@ -142,6 +143,7 @@ class Runtime(ABC):
     package: ClassVar[str] = "facekd"
     suffixes: ClassVar[Sequence[str]] = ()
     timed: ClassVar[bool] = True
+    free_batch: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, path: Path, options: OpenOptions) -> Session:

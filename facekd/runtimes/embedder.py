@@ -1,7 +1,6 @@
 """Any session as an embedder: images in, raw embeddings out, whatever layout, type and batch the file has."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,24 +89,30 @@ class FileEmbedder:
             FacekdError: the model fails, or returns another number of rows than it was given.
         """
         step = self.fixed_batch or batch or len(images)
-        return np.concatenate(list(self._steps(images, step)))
+        parts = (images[start : start + step] for start in range(0, len(images), step))
+        return np.concatenate([self._embed_step(self.encoding.encode(part)) for part in parts])
 
-    def _steps(self, images: "np.ndarray | torch.Tensor", step: int) -> Iterator[np.ndarray]:
-        quantisation = self.session.output.quantisation
-        for start in range(0, len(images), step):
-            x = self.encoding.encode(images[start : start + step])
-            count = len(x)
-            short = step - count if self.fixed_batch else 0
-            if short:
-                x = np.concatenate([x, np.repeat(x[-1:], short, axis=0)])
-            output = self.session.run(x)
-            if len(output) != len(x):
-                raise FacekdError(f"{self.session.path}: the model returned {output.shape} for a batch of {len(x)}")
-            # A copy: some runtimes return their own memory.
-            values = output.astype(np.float32)
-            if quantisation is not None:
-                values = (values - quantisation[1]) * quantisation[0]
-            yield values.reshape(len(x), -1)[:count]
+    def embed_normalised(self, values: np.ndarray) -> np.ndarray:
+        """float32 [n, 3, h, w], normalised and ordered already, for a model that takes such -> as `embed`."""
+        step = self.fixed_batch or len(values)
+        parts = (values[start : start + step] for start in range(0, len(values), step))
+        return np.concatenate([self._embed_step(self.encoding.arrange(part)) for part in parts])
+
+    def _embed_step(self, x: np.ndarray) -> np.ndarray:
+        """The model's input, at most one batch -> raw float32 embeddings [b, e]."""
+        count = len(x)
+        short = self.fixed_batch - count if self.fixed_batch else 0
+        if short:
+            x = np.concatenate([x, np.repeat(x[-1:], short, axis=0)])
+        output = self.session.run(x)
+        if len(output) != len(x):
+            raise FacekdError(f"{self.session.path}: the model returned {output.shape} for a batch of {len(x)}")
+        # A copy: some runtimes return their own memory.
+        values = output.astype(np.float32)
+        if self.session.output.quantisation is not None:
+            scale, zero = self.session.output.quantisation
+            values = (values - zero) * scale
+        return values.reshape(len(x), -1)[:count]
 
     def _probe(self) -> int:
         """The embedding's width, from one run; a batch declared free that is not becomes 1."""

@@ -103,6 +103,10 @@ class InputEncoding:
             array = self.spec.normalise(pixels).numpy()
         else:
             array = (pixels.flip(1) if self.values == "ordered" and self.spec.colour == "BGR" else pixels).numpy()
+        return self.arrange(array)
+
+    def arrange(self, array: np.ndarray) -> np.ndarray:
+        """Values [b, 3, h, w] that are normalised and ordered already -> the model's layout and type, contiguous."""
         if self.layout == "NHWC":
             array = array.transpose(0, 2, 3, 1)
         if self.quantisation is not None:

@@ -50,6 +50,7 @@ class OnnxRuntime(Runtime):
     modules = ("onnxruntime",)
     package = "onnxruntime"
     suffixes = (".onnx",)
+    free_batch = True
 
     def open(self, path: Path, options: OpenOptions) -> Session:
         """A session of the file."""

@@ -18,6 +18,7 @@ class Torch(Runtime):
     extra = "all"
     modules = ("torch", "facekd.models.bundle")
     package = "torch"
+    free_batch = True
 
     def opens(self, path: Path) -> bool:
         """Whether there is a bundle."""

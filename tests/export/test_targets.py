@@ -248,5 +248,5 @@ def test_manifest_refuses_unknown_fields_and_newer_schemas(
         with pytest.raises(FacekdError, match=message):
             read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("[" * 100_000)
-    with pytest.raises(FacekdError, match="is not JSON"):
+    with pytest.raises(FacekdError, match="is not valid JSON"):
         read_manifest(tmp_path)
