@@ -4,16 +4,13 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
 
 from facekd.benchmarks.accuracy import FingerprintedPairs, accuracy_of
 from facekd.benchmarks.gemm import arithmetic_of
@@ -22,6 +19,7 @@ from facekd.benchmarks.machine import describe_host
 from facekd.benchmarks.process import Worker
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import UsageError
+from facekd.common.progress import progress_bar
 from facekd.common.versions import __version__
 from facekd.export.golden import cosine
 from facekd.runtimes.coreml import UNITS_VARIABLE
@@ -95,13 +93,13 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
     device = Device(**describe_host())
     records: list[Record] = []
     peaks: dict[tuple[str, int], tuple[float, str]] = {}
-    with _bar(len(cells), enabled=progress) as (bar, aside):
+    with progress_bar("benchmark", len(cells), shown=progress) as bar:
         for index, (subject, threads, batch, units) in enumerate(cells):
             title = f"{subject.facts.name}, {subject.runtime}, {units or _plural(threads, 'thread')}"
             accuracy = None
             if settings.pairs is not None and settings.cache is not None:
-                bar(f"{title}: accuracy", index)
-                with aside():
+                bar.describe(f"{title}: accuracy")
+                with bar.aside():
                     accuracy = accuracy_of(
                         subject, settings.pairs, cache=settings.cache, threads=threads, progress=progress
                     )
@@ -109,13 +107,14 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
             if settings.peak and subject.facts.macs:
                 key = (arithmetic_of(subject.facts.precision), threads)
                 if key not in peaks:
-                    bar(f"{title}: {key[0]} GEMM peak", index)
+                    bar.describe(f"{title}: {key[0]} GEMM peak")
                     peaks[key] = measure_peak(*key, cores=settings.cores)
                 peak = peaks[key]
 
             def tell(phase: str, seconds: float, title: str = title, index: int = index) -> None:
                 share = seconds / max(settings.plan.duration_s, 0.1)
-                bar(f"{title}: {phase}", index + (min(share, 1) * 0.9 if phase == "timing" else 0))
+                bar.describe(f"{title}: {phase}")
+                bar.move(index + (min(share, 1) * 0.9 if phase == "timing" else 0))
 
             found = measure_cell(subject, threads, batch, settings, tell, units=units)
             latency = Latency(**found["latency"])
@@ -150,7 +149,8 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
             if settings.out is not None:
                 append_record(settings.out, record)
             records.append(record)
-            bar(title, index + 1)
+            bar.describe(title)
+            bar.move(index + 1)
     return records
 
 
@@ -240,26 +240,6 @@ def git_commit(folder: Path | None = None) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
-
-
-@contextmanager
-def _bar(
-    total: int, *, enabled: bool
-) -> Iterator[tuple[Callable[[str, float], None], Callable[[], AbstractContextManager[None]]]]:
-    """(describe and move the bar, a block in which another bar has the terminal)."""
-    # On a narrow terminal the name gives way, not the times.
-    name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
-    columns = (name, BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not enabled, expand=True) as progress:
-        task = progress.add_task("benchmark", total=total)
-
-        @contextmanager
-        def aside() -> Iterator[None]:
-            progress.stop()
-            yield
-            progress.start()
-
-        yield (lambda description, done: progress.update(task, description=description, completed=done)), aside
 
 
 def _plural(number: int, noun: str) -> str:

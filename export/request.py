@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from facekd.common.errors import UsageError
+from facekd.common.progress import progress_bar
 from facekd.export.check import CheckReport, check_artefact
 from facekd.export.faces import Faces, faces_from_pairs, faces_from_source, read_crop, synthetic_faces
 from facekd.export.matrix import ExportCell, options_for, plan, run_matrix
@@ -172,9 +172,5 @@ def _progress(cells: int) -> Iterator[tuple[Callable[[str], None], Callable[[], 
         if not console.is_terminal:
             yield lambda text: print(text, file=file, flush=True), lambda: None
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(
-            *columns, TimeRemainingColumn(), console=console, redirect_stdout=False, redirect_stderr=False
-        ) as bar:
-            task = bar.add_task("export", total=cells)
-            yield lambda text: bar.update(task, description=text[:60]), lambda: bar.advance(task)
+        with progress_bar("export", cells, console=console, redirect=False) as bar:
+            yield bar.describe, bar.advance

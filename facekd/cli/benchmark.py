@@ -156,16 +156,14 @@ def run(
 
 
 def _run_on_phones(serials: list[str], subjects: Any, **settings: Any) -> list[Any]:
-    from rich.console import Console
-
     from facekd.benchmarks.phone import Phone
     from facekd.benchmarks.phone_run import PhoneRun, run_on_phones
+    from facekd.common.progress import progress_bar
 
     phones = [Phone(serial) for serial in serials]
-    console = Console(stderr=True)
     cells = len(phones) * len(subjects) * len(settings["threads"])
-    with console.status(f"{cells} measurements") as status:
-        return run_on_phones(phones, subjects, PhoneRun(**settings), tell=status.update)
+    with progress_bar(f"{cells} measurements") as bar:
+        return run_on_phones(phones, subjects, PhoneRun(**settings), tell=bar.describe)
 
 
 def _show(records: list[Any], out: Path | None, json_output: bool) -> None:
@@ -274,14 +272,11 @@ def compare(
 @contextmanager
 def _rounds_bar(wanted: float) -> Iterator[Callable[[int, float], None]]:
     """A line on stderr that tells rounds and how far the interval still is from the wanted one."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from facekd.common.progress import progress_bar
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("warm-up")
-        yield lambda rounds, width: bar.update(
-            task, description=f"round {rounds}, interval {100 * width:.1f} %, until {100 * wanted:g} %"
+    with progress_bar("warm-up") as bar:
+        yield lambda rounds, width: bar.describe(
+            f"round {rounds}, interval {100 * width:.1f} %, until {100 * wanted:g} %"
         )
 
 

@@ -1,12 +1,12 @@
 """`facekd data synth|pack|inspect|align`: make, pack, look at and align sets of faces."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.common.progress import track
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 _SHOWN = 20
@@ -186,13 +186,3 @@ def _print_broken(broken: list[Any]) -> None:
     more = len(broken) - _SHOWN
     caption = f"and {more} more: --json names all" if more > 0 else None
     print_table("left out", ("image", "why"), [tuple(row) for row in broken[:_SHOWN]], caption=caption)
-
-
-def track(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
-    """A progress bar on stderr; stdout stays clean for results."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=title)

@@ -1,6 +1,5 @@
 """Progress on stderr, so that stdout stays clean for results; nothing is shown where nobody watches."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,16 +85,18 @@ def progress_bar(
         console: where; default stderr. Nothing is shown where that is no terminal.
         redirect: what is printed meanwhile goes above the bar.
     """
-    terminal = sys.stderr.isatty() if console is None else console.is_terminal
-    if not (shown and terminal):
+    if shown and console is None:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+    if not shown or console is None or not console.is_terminal:
         yield ProgressBar(None, title, total, done)
         return
-    from rich.console import Console
     from rich.progress import Progress
 
     with Progress(
         *_columns(total),
-        console=console or Console(stderr=True),
+        console=console,
         transient=True,
         expand=True,
         redirect_stdout=redirect,

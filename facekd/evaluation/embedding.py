@@ -10,11 +10,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.progress import progress_bar
 from facekd.evaluation.verification import FARS, VerificationResult, verify_pairs
 from facekd.models.embedder import ModelEmbedder
 from facekd.runtimes.embedder import Embedder
@@ -72,12 +71,7 @@ def embed_images(
     embeddings = np.empty((len(images), embedder.embedding_width), dtype=np.float32)
     starts = range(0, len(images), batch_size)
     read = functools.partial(_read_batch, images, batch_size, embedder.input.size)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with (
-        Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not progress) as bar,
-        ThreadPoolExecutor(1) as reader,
-    ):
-        task = bar.add_task(description, total=len(images))
+    with progress_bar(description, len(images), shown=progress) as bar, ThreadPoolExecutor(1) as reader:
         pending = reader.submit(read, 0) if starts else None
         for start in starts:
             assert pending is not None
@@ -93,7 +87,7 @@ def embed_images(
                     f"expected ({len(batch)}, {embedder.embedding_width})"
                 )
             embeddings[start : start + len(batch)] = output.numpy()
-            bar.advance(task, len(batch))
+            bar.advance(len(batch))
     return embeddings
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from facekd.common.errors import FacekdError
 from facekd.common.hashing import parts_sha256
+from facekd.common.progress import progress_bar
 from facekd.common.writing import atomic_file
 from facekd.evaluation.embedding import embed_images
 from facekd.runtimes.embedder import Embedder
@@ -118,12 +117,10 @@ class FeatureCache:
         header = _header(len(images), embedder.embedding_width)
         row_bytes = 4 * embedder.embedding_width
         chunk = -(-CHUNK // batch_size) * batch_size  # whole batches, so that a resumed run cuts them alike
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with (
             path.open("r+b" if path.exists() else "w+b") as file,
-            Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not progress) as bar,
+            progress_bar(str(facts["description"]), len(images), done=done, shown=progress) as bar,
         ):
-            task = bar.add_task(str(facts["description"]), total=len(images), completed=done)
             if done == 0:
                 file.write(header)
             file.truncate(len(header) + done * row_bytes)
@@ -135,7 +132,7 @@ class FeatureCache:
                 os.fsync(file.fileno())
                 with atomic_file(state, overwrite=True) as note:
                     note.write(json.dumps({**facts, "done": part.end}).encode())
-                bar.update(task, completed=part.end)
+                bar.move(part.end)
 
 
 class _Part(Sequence[np.ndarray]):

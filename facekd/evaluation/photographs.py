@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.progress import silently, track
 
 if TYPE_CHECKING:
     from facekd.data.detection import YuNet
@@ -100,10 +99,8 @@ class AlignedPhotographs(Sequence[np.ndarray]):
         self._landmarks: list[np.ndarray | None] = []
         self.not_found: list[str] = []
         self.several = 0
-        positions = track(
-            range(len(photographs)), "detect", console=Console(stderr=True), disable=not progress, transient=True
-        )
-        for i in positions:
+        follow = track if progress else silently
+        for i in follow(range(len(photographs)), len(photographs), "detect"):
             image = photographs[i]
             faces = detector.detect(image)
             face = choose_face(faces, width=image.shape[1], height=image.shape[0])

@@ -1,5 +1,6 @@
 """What a run tells: log.jsonl and TensorBoard for machines, progress with the time left for people."""
 
+import contextlib
 import json
 import math
 import os
@@ -11,7 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from facekd.common.progress import ProgressBar, progress_bar
 
 
 class TrainingLog:
@@ -82,8 +84,8 @@ class Reporter:
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or Console(stderr=True)
         self.quiet = quiet
-        self._bar: Progress | None = None
-        self._task: Any = None
+        self._bar: ProgressBar | None = None
+        self._shown = contextlib.ExitStack()
         self._started = time.monotonic()
         self._first = 0
 
@@ -100,30 +102,26 @@ class Reporter:
         """Begins counting steps."""
         self._started, self._first = time.monotonic(), done
         if self.console.is_terminal and not self.quiet:
-            times = (TimeElapsedColumn(), TimeRemainingColumn())
-            figures = TextColumn("{task.fields[figures]}")
-            self._bar = Progress(BarColumn(), MofNCompleteColumn(), *times, figures, console=self.console)
-            self._task = self._bar.add_task("steps", total=total, completed=done, figures="")
-            self._bar.start()
+            self._bar = self._shown.enter_context(progress_bar("steps", total, done=done, console=self.console))
 
     def advance(self, done: int) -> None:
         """Moves the bar."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done)
+            self._bar.move(done)
 
     def figures(self, done: int, total: int, text: str) -> None:
         """Shows the latest figures: on the bar, or as a line with the time left."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, figures=text)
+            self._bar.move(done)
+            self._bar.describe(text)
         elif not self.quiet:
             pace = (time.monotonic() - self._started) / max(1, done - self._first)
             self._print(f"step {done}/{total}  {text}  {clock(pace * (total - done))} left")
 
     def stop(self) -> None:
         """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self._shown.close()
+        self._bar = None
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
