@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -66,6 +66,28 @@ def installed_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", ".importlinter"):
         shutil.copy(ROOT / name, place)
     return place
+
+
+@pytest.fixture(scope="session")
+def commands() -> dict[tuple[str, ...], set[str]]:
+    """The options of every verb, by its words."""
+    import typer.main
+
+    from facekd import cli
+
+    if not cli.app.registered_groups and not cli.app.registered_commands:
+        cli._register()
+    found: dict[tuple[str, ...], set[str]] = {}
+
+    def walk(command: Any, words: tuple[str, ...]) -> None:
+        found[words] = {name for one in command.params for name in [*one.opts, *one.secondary_opts]} | {"--help"}
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, (*words, name))
+
+    walk(typer.main.get_command(cli.app), ())
+    found["benchmark",] |= found["benchmark", "run"]  # which it is by itself
+    found["export",] |= found["export", "convert"]
+    return found
 
 
 @pytest.fixture

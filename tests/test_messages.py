@@ -7,13 +7,11 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
-import typer
 from pydantic import BaseModel
 
-from facekd import cli
 from facekd.common.errors import UsageError
 from facekd.recipe import Recipe, shipped_recipes
 from facekd.recipe.methods import find_method
@@ -52,23 +50,6 @@ def texts() -> list[tuple[str, str]]:
         for path in files
         for line, text in literals(ast.parse(path.read_text(encoding="utf-8")))
     ]
-
-
-@pytest.fixture(scope="module")
-def commands() -> dict[tuple[str, ...], set[str]]:
-    """The options of every verb, by its words."""
-    if not cli.app.registered_groups and not cli.app.registered_commands:
-        cli._register()
-    found: dict[tuple[str, ...], set[str]] = {}
-
-    def walk(command: Any, words: tuple[str, ...]) -> None:
-        found[words] = {name for one in command.params for name in [*one.opts, *one.secondary_opts]} | {"--help"}
-        for name, inner in getattr(command, "commands", {}).items():
-            walk(inner, (*words, name))
-
-    walk(typer.main.get_command(cli.app), ())
-    found["benchmark",] |= found["benchmark", "run"]  # which it is by itself
-    return found
 
 
 def test_commands_in_texts_are_verbs_with_options_of_theirs(

@@ -79,7 +79,9 @@ def piecewise_index(distance: torch.Tensor, *, alpha: float, beta: float, gamma:
 
     Args:
         distance: any shape.
-        alpha, beta, gamma: end of the linear part, largest index, distance at which it is reached.
+        alpha: end of the linear part.
+        beta: largest index.
+        gamma: distance at which it is reached.
 
     Returns:
         int64 of the same shape, in [-beta, beta].
@@ -150,7 +152,7 @@ class CentrePlaces(nn.Module):
 
 
 class LocalMapping(nn.Module):
-    """Attention from L local centres over pixels: tokens [b, N, c] of any N, c -> local features [b, L, d] [paper]."""
+    """Attention from L local centres over pixels: tokens [b, N, c] of any N, c -> local features [b, L, d], [paper]."""
 
     def __init__(self, *, channels: int, width: int, heads: int, places: CentrePlaces | None = None) -> None:
         super().__init__()
