@@ -38,6 +38,9 @@ def run_on_phones(
             raise UsageError(f"{subject.folder}: benchmark_model runs .tflite (facekd export --target tflite)")
         if not settings.binary and (subject.manifest is None or subject.runtime != "onnxruntime"):
             raise UsageError(f"{subject.folder}: the demo app runs exported ONNX artefacts (--target onnx or android)")
+        if subject.other_files:
+            other = subject.other_files[0].name
+            raise UsageError(f"{subject.path} keeps weights in {other}: a phone measures models of one file only")
     if settings.binary and not settings.binary.is_file():
         raise UsageError(f"--binary {settings.binary} is no file: give benchmark_model as built for the phone")
     for phone in phones:

@@ -13,7 +13,7 @@ from facekd.export.faces import synthetic_faces
 from facekd.export.golden import read_golden
 from facekd.export.logs import captured
 from facekd.models.bundle import verify_bundle
-from facekd.runtimes.base import FileFacts, get_runtime, list_runtimes, model_suffixes, runtime_for
+from facekd.runtimes.base import get_runtime, list_runtimes, model_suffixes, runtime_for
 from facekd.runtimes.embedder import Embedder
 from facekd.runtimes.encoding import InputEncoding, Layout
 from facekd.runtimes.files import ModelFiles
@@ -38,6 +38,7 @@ class Subject:
         runtime: the name of the one that measures it.
         encoding: how images become its input.
         manifest: of an artefact.
+        other_files: that belong to the model beside the file at `path`, such as an .onnx file's external data.
     """
 
     facts: ModelFacts
@@ -46,6 +47,7 @@ class Subject:
     runtime: str
     encoding: InputEncoding
     manifest: Manifest | None = None
+    other_files: tuple[Path, ...] = ()
 
     def batch_problem(self, batch: int) -> str | None:
         """Why the model cannot take this batch, or None."""
@@ -148,74 +150,64 @@ def _artefact(folder: Path, runtimes: Sequence[str]) -> Subject:
     path = folder / manifest.model
     # The Android target's file is an .onnx beside the ONNX target's: two names, or one hides the other in a report.
     kind = " android" if manifest.target == "android" else ""
-    name = _runtime_of(path, runtimes)
-    return Subject(
-        facts=_facts(
-            path,
-            get_runtime(name).facts(path),
-            name=f"{manifest.name} {manifest.precision}{kind}",
-            target=manifest.target,
-            precision=manifest.precision,
-            bundle_sha256=manifest.bundle.sha256,
-        ),
-        path=path,
+    return _subject(
+        path,
+        _runtime_of(path, runtimes),
+        InputEncoding.of_artefact(manifest.input),
+        name=f"{manifest.name} {manifest.precision}{kind}",
+        target=manifest.target,
+        precision=manifest.precision,
+        bundle_sha256=manifest.bundle.sha256,
         folder=folder,
-        runtime=name,
-        encoding=InputEncoding.of_artefact(manifest.input),
         manifest=manifest,
     )
 
 
 def _bundle(folder: Path) -> Subject:
     card = verify_bundle(folder)
-    name = _runtime_of(folder, ())
-    return Subject(
-        facts=_facts(
-            folder,
-            get_runtime(name).facts(folder),
-            name=f"{card.name} bundle",
-            target="bundle",
-            bundle_sha256=card.sha256,
-        ),
-        path=folder,
-        folder=folder,
-        runtime=name,
-        encoding=InputEncoding(spec=card.input),
-    )
+    encoding = InputEncoding(spec=card.input)
+    name = f"{card.name} bundle"
+    return _subject(folder, _runtime_of(folder, ()), encoding, name=name, target="bundle", bundle_sha256=card.sha256)
 
 
 def _foreign(path: Path, spec: InputSpec | None, layout: Layout | None, runtimes: Sequence[str]) -> Subject:
-    name = _runtime_of(path, runtimes) if path.exists() else None
-    embedder = open_file(path, input_spec=spec, layout=layout, threads=1, runtime=name)
-    runtime = embedder.session.runtime
-    return Subject(
-        facts=_facts(path, runtime.facts(path), name=path.stem, target=FOREIGN),
-        path=path,
-        folder=path,
-        runtime=name or runtime.name,
-        encoding=embedder.encoding,
-    )
+    runtime = _runtime_of(path, runtimes) if path.suffix.lower() in model_suffixes() or runtimes else None
+    embedder = open_file(path, input_spec=spec, layout=layout, threads=1, runtime=runtime)
+    return _subject(path, runtime or embedder.session.runtime.name, embedder.encoding, name=path.stem, target=FOREIGN)
 
 
-def _facts(
+def _subject(
     path: Path,
-    found: FileFacts,
+    runtime: str,
+    encoding: InputEncoding,
     *,
     name: str,
     target: str,
     precision: str | None = None,
     bundle_sha256: str | None = None,
-) -> ModelFacts:
-    files = ModelFiles.of(path)
-    return ModelFacts(
-        name=name,
-        file=files.files[0].name if target == "bundle" else path.name,
-        sha256=files.sha256,
-        target=target,
-        precision=precision or found.precision or "fp32",
-        size_bytes=files.size_bytes,
-        macs=found.macs,
-        bundle_sha256=bundle_sha256,
+    folder: Path | None = None,
+    manifest: Manifest | None = None,
+) -> Subject:
+    """The model at `path` with the facts that its runtime tells of it."""
+    opener = get_runtime(runtime)
+    files, facts = ModelFiles.of(path, runtime=opener), opener.facts(path)
+    return Subject(
+        facts=ModelFacts(
+            name=name,
+            file=files.files[0].name if target == "bundle" else path.name,
+            sha256=files.sha256,
+            target=target,
+            precision=precision or facts.precision or "fp32",
+            size_bytes=files.size_bytes,
+            macs=facts.macs,
+            bundle_sha256=bundle_sha256,
+        ),
+        path=path,
+        folder=folder or path,
+        runtime=runtime,
+        encoding=encoding,
+        manifest=manifest,
+        other_files=tuple(file for file in files.files if file != path) if path.is_file() else (),
     )
 
 

@@ -36,6 +36,7 @@ from facekd.export.parity import (
 from facekd.export.targets.base import Conversion, Target, get_target, refuse
 from facekd.models.bundle import Bundle
 from facekd.runtimes.embedder import FileEmbedder
+from facekd.runtimes.files import ModelFiles
 from facekd.runtimes.opening import open_stated
 from facekd.schemas.manifest import (
     LOG_FILE,
@@ -45,7 +46,6 @@ from facekd.schemas.manifest import (
     Manifest,
     Parity,
     hash_files,
-    size_of,
     write_manifest,
 )
 
@@ -225,7 +225,7 @@ def _verified(
         bundle=BundleReference(name=card.name, architecture=card.architecture.name, sha256=card.sha256),
         model=conversion.model,
         format_version=conversion.format_version,
-        size_bytes=size_of(path),
+        size_bytes=ModelFiles.of(path).size_bytes,
         input=conversion.input,
         output=ArtefactOutput(name=conversion.output_name, width=card.embedding_width),
         thresholds=[threshold.model_dump() for threshold in card.thresholds],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from facekd.common.errors import UsageError
 from facekd.common.hashing import file_sha256, text_sha256
-from facekd.runtimes.base import runtime_for
+from facekd.runtimes.base import Runtime, runtime_for
 from facekd.schemas.card import CARD_FILE
 from facekd.schemas.manifest import MANIFEST_FILE, read_manifest
 
@@ -23,8 +23,12 @@ class ModelFiles:
     files: tuple[Path, ...]
 
     @classmethod
-    def of(cls, path: Path) -> "ModelFiles":
+    def of(cls, path: Path, *, runtime: Runtime | None = None) -> "ModelFiles":
         """The files of a model file, a bundle, or an artefact's model.
+
+        Args:
+            path: its place.
+            runtime: that opens it; default: the registered one.
 
         Raises:
             UsageError: there is nothing, or no runtime opens it.
@@ -34,7 +38,7 @@ class ModelFiles:
             path = path / read_manifest(path).model
         if not path.exists():
             raise UsageError(f"model {path} does not exist")
-        return cls(path, tuple(runtime_for(path).files(path)))
+        return cls(path, tuple((runtime or runtime_for(path)).files(path)))
 
     @property
     def size_bytes(self) -> int:

@@ -246,8 +246,3 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     extra = sorted(set(found) - set(manifest.files))
     if extra:
         raise FacekdError(f"{folder}: {extra[0]} is not in the manifest; remove it or export the bundle again")
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of everything in a folder."""
-    return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from facekd.common.errors import UsageError
-from facekd.common.hashing import file_sha256
 from facekd.data.opening import load_verification_set
 from facekd.data.source import Source
 from facekd.evaluation.embedding import evaluate_verification
 from facekd.recipe import Recipe, load_recipe
+from facekd.runtimes.files import ModelFiles
 from facekd.runtimes.opening import open_model
-from facekd.schemas.card import read_card
 from facekd.sweep.cell_files import check_finished, read_json, write_json
 from facekd.sweep.grid import Grid, TeacherTraining
 from facekd.sweep.reuse import find_teacher_accuracy
@@ -102,9 +101,7 @@ class GridTeacher:
 
 
 def _sha256(teacher: Path) -> str:
-    """Of a bundle's weights as its card says, of a file's content."""
-    if teacher.is_dir():
-        return read_card(teacher).sha256
-    if not teacher.is_file():
+    """Of a bundle's weights, or of a model file and what belongs to it."""
+    if not teacher.exists():
         raise UsageError(f"no teacher at {teacher}: give a bundle folder or an .onnx file")
-    return file_sha256(teacher)
+    return ModelFiles.of(teacher).sha256

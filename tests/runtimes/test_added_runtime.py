@@ -1,6 +1,12 @@
 """A runtime of another package: registering one class is enough for every verb to find it by a file's suffix."""
 
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,3 +101,67 @@ def test_a_changed_file_is_refused(artefact: Path) -> None:
     np.save(artefact / "model.npy", WEIGHT + 1)
     with pytest.raises(FacekdError, match="was changed after it was exported"):
         open_model(artefact, **OPTIONS)  # type: ignore[arg-type]
+
+
+PACKAGE = """
+from pathlib import Path
+
+import numpy as np
+
+from facekd.runtimes import OpenOptions, Runtime, Session
+from facekd.runtimes.base import Tensor
+
+
+class Product(Runtime):
+    name, title, suffixes = "product", "NumPy", (".npz",)
+
+    def open(self, path: Path, options: OpenOptions) -> Session:
+        return ProductSession(self, path)
+
+
+class ProductSession(Session):
+    provider = "CPU"
+
+    def __init__(self, runtime, path):
+        self._weight = np.load(path)["weight"]
+        image = Tensor(name="x", dtype="float32", shape=(None, 3, 112, 112))
+        output = Tensor(name="y", dtype="float32", shape=(None, self._weight.shape[1]))
+        super().__init__(runtime, path, inputs=[image], outputs=[output])
+
+    def run(self, x):
+        return x.reshape(len(x), -1) @ self._weight
+"""
+
+
+@pytest.mark.parametrize("found", ["installed", "named"])
+def test_a_package_of_ones_own_is_evaluated_and_benchmarked(tmp_path: Path, found: str) -> None:
+    """By the entry point of an installed package, and by `package.module:Class` without one."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "my_runtimes.py").write_text(PACKAGE)
+    model = tmp_path / "face.npz"
+    np.savez(model, weight=np.random.default_rng(0).normal(size=(3 * 112 * 112, 8)).astype(np.float32))
+    environment = {**os.environ, "PYTHONPATH": f"{site}:{os.environ.get('PYTHONPATH', '')}"}
+    named: list[str] = []
+    if found == "installed":
+        info = site / "my_runtimes-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-runtimes\nVersion: 1\n")
+        (info / "entry_points.txt").write_text("[facekd.runtimes]\nproduct = my_runtimes:Product\n")
+    else:
+        environment["FACEKD_TRUSTED_MODULES"] = "my_runtimes"
+        named = ["--runtime", "my_runtimes:Product"]
+
+    def facekd(*words: object) -> Any:
+        command = [sys.executable, "-m", "facekd", *map(str, words), "--json"]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    timing = ("--runs", 5, "--duration", "10ms", "--repeats", 1, "--no-peak")
+    (record,) = facekd("benchmark", model, *timing, *named)["records"]
+    assert record["setup"]["runtime"] == (named[1] if named else "product")
+    assert record["model"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    if found == "installed":
+        report = facekd("evaluate", model, "--pairs", "synthetic:identities=10,pairs=20")
+        assert report["sets"][0]["pairs"] == 20
