@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from facekd.benchmarks.harness import CPU_SHARE
 from facekd.benchmarks.run import open_worker
 from facekd.benchmarks.statistics import has_settled, ratio_interval
 from facekd.benchmarks.subject import Subject
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.validation import StrictSchema, explain
 from facekd.schemas.record import ModelFacts
 
 Turn = Callable[[int], tuple[list[float], list[float]]]
@@ -45,10 +46,8 @@ class ComparePlan:
     max_warm_up_s: float = 5.0
 
 
-class Ratio(BaseModel):
+class Ratio(StrictSchema):
     """Time of B by time of A, with its 95 % interval: above 1, A is the faster."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ratio: float
     low: float
@@ -60,7 +59,7 @@ class Ratio(BaseModel):
         return self.low > 1 or self.high < 1
 
 
-class PairedComparison(BaseModel):
+class PairedComparison(StrictSchema):
     """What was found.
 
     Attributes:
@@ -72,8 +71,6 @@ class PairedComparison(BaseModel):
         reached: whether the interval of the ratio that the verdict is about became as narrow as asked for.
         verdict: one sentence.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     schema_version: Literal[1] = 1
     a: ModelFacts
@@ -111,7 +108,7 @@ def read_comparisons(path: Path) -> list[PairedComparison]:
             found.append(PairedComparison.model_validate_json(line))
         except ValidationError as error:
             raise FacekdError(
-                f"{path}, line {number} is not a comparison ({error.errors()[0]['msg']}): remove the line"
+                f"{path}, line {number} is not a comparison ({explain(error, PairedComparison)}): remove the line"
             ) from None
     return found
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from facekd.common.errors import FacekdError
+from facekd.common.errors import FacekdError, first_line
 from facekd.common.versions import __version__, package_versions
 from facekd.evaluation.verification import VerificationResult
 from facekd.export import golden
@@ -319,7 +319,7 @@ def _locate(reference: Reference, maker: Target, options: ExportOptions, embedde
         return first_divergence(reference.network.module, x, values, precision=options.precision)
     # The artefact is refused either way; a runtime that cannot show its values must not hide why.
     except (FacekdError, RuntimeError, ValueError) as error:
-        return f"the layer could not be found: {str(error).splitlines()[0]}"
+        return f"the layer could not be found: {first_line(error)}"
 
 
 def _kind(reference: Reference) -> Literal["real faces", "synthetic faces"]:

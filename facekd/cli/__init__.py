@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from facekd.common.errors import FacekdError
+from facekd.common.errors import FacekdError, one_line
+from facekd.common.text import plain
 from facekd.common.versions import __version__
 
 app = typer.Typer(
@@ -85,15 +86,12 @@ def main() -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"facekd: {_one_line(error)}", file=sys.stderr)
+        print(f"facekd: {plain(_in_words(error))}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, FacekdError) else 1)
 
 
-def _one_line(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     """What to say of an error; one that nobody foresaw says how to see more."""
-    message = " ".join(str(error).split())
-    if isinstance(error, FacekdError):
-        return message
-    if isinstance(error, OSError | MemoryError):
-        return message or type(error).__name__
-    return f"unexpected {type(error).__name__}: {message[:300]} (--debug shows the trace)"
+    if isinstance(error, FacekdError | OSError | MemoryError):
+        return one_line(error, limit=None)
+    return f"unexpected {type(error).__name__}: {one_line(error)} (--debug shows the trace)"

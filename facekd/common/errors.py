@@ -37,6 +37,6 @@ def first_line(error: BaseException, *, limit: int = 300) -> str:
     return next((line for line in lines if line), type(error).__name__)[:limit]
 
 
-def one_line(error: BaseException, *, limit: int = 300) -> str:
-    """A third party's whole message on one line, of bounded length; the error's class where it says nothing."""
+def one_line(error: BaseException | str, *, limit: int | None = 300) -> str:
+    """A whole message on one line, of bounded length if it is a third party's; the error's class if it says nothing."""
     return (" ".join(str(error).split()) or type(error).__name__)[:limit]

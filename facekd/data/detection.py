@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError, one_line
 
 SMALLEST_SEARCH_PIXELS = 320
 """Pictures whose longer side is at most this are searched once, at their own size."""
@@ -82,7 +82,9 @@ class YuNet:
         try:
             self._detector = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold, nms_threshold, 5000)
         except cv2.error as error:
-            raise FacekdError(f"{path} cannot be loaded as a YuNet detector: {_first_line(error)}") from None
+            raise FacekdError(
+                f"{path} cannot be loaded as a YuNet detector: {one_line(error.err or error, limit=200)}"
+            ) from None
         finally:
             cv2.utils.logging.setLogLevel(level)
 
@@ -114,7 +116,9 @@ class YuNet:
             self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
             _, rows = self._detector.detect(bgr)
         except cv2.error as error:
-            raise FacekdError(f"{self.path} fails on a {width}x{height} image: {_first_line(error)}") from None
+            raise FacekdError(
+                f"{self.path} fails on a {width}x{height} image: {one_line(error.err or error, limit=200)}"
+            ) from None
         faces = []
         for row in np.empty((0, 15)) if rows is None else np.asarray(rows, dtype=np.float64):
             # YuNet names the sides after the person: the first eye is the person's right, the viewer's left. Good so.
@@ -181,7 +185,3 @@ def _check_is_yunet(path: Path) -> None:
     missing = [name for name in _OUTPUTS if name.encode() not in data]
     if missing:
         raise UsageError(f"{path} is not a YuNet detector: it has no output {missing[0]!r} (of {', '.join(_OUTPUTS)})")
-
-
-def _first_line(error: cv2.error) -> str:
-    return " ".join(str(error.err or error).split())[:200]

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError, one_line
 
 BLOCK_BYTES = 1 << 20
 _RELEASE_AFTER_BYTES = 64 << 20
@@ -86,7 +86,7 @@ class RemoteBytes:
         except FileNotFoundError:
             raise UsageError(f"no file at {url}: give an existing file") from None
         except Exception as error:  # every storage has its own classes
-            raise FacekdError(f"{url} cannot be read: {_one_line(error)}") from error
+            raise FacekdError(f"{url} cannot be read: {one_line(error)}") from error
         if info.get("size") is None:
             raise FacekdError(f"{url}: the storage does not tell its size, so it cannot be read in parts")
         self.size = int(info["size"])
@@ -124,7 +124,7 @@ class RemoteBytes:
         try:
             data = filesystem.cat_file(path, start=start, end=start + wanted)
         except Exception as error:  # every storage has its own classes
-            raise FacekdError(f"{self.url} cannot be read at byte {start}: {_one_line(error)}") from error
+            raise FacekdError(f"{self.url} cannot be read at byte {start}: {one_line(error)}") from error
         if len(data) != wanted:
             raise FacekdError(f"{self.url} gave {len(data)} of {wanted} bytes at {start}: was it replaced?")
         self.fetched_bytes += wanted
@@ -171,10 +171,6 @@ class RemoteBytes:
             try:
                 filesystem, path = fsspec.core.url_to_fs(self.url, skip_instance_cache=True)
             except (ImportError, ValueError) as error:
-                raise UsageError(f"{self.url} cannot be opened: {_one_line(error)}") from None
+                raise UsageError(f"{self.url} cannot be opened: {one_line(error)}") from None
             self._connection = (os.getpid(), filesystem, path)
         return self._connection[1], self._connection[2]
-
-
-def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]

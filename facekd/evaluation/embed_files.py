@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.table import csv_cell
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import check_size, decode_image
 from facekd.data.source import UnreadableImage
@@ -137,7 +138,7 @@ def write_csv(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
         writer = csv.writer(text)
         writer.writerow(["path", *(f"e{i}" for i in range(result.embeddings.shape[1]))])
         for image, embedding in zip(result.paths, result.embeddings, strict=True):
-            writer.writerow([image, *(f"{value:.8g}" for value in embedding)])
+            writer.writerow([csv_cell(str(image)), *(f"{value:.8g}" for value in embedding)])
         text.detach()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facekd.common.errors import UsageError
+from facekd.common.table import csv_cell
 from facekd.evaluation.embedding import DistinctImages, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
 from facekd.evaluation.verification import VerificationResult
@@ -189,4 +190,4 @@ def write_scores(path: Path, results: Sequence[VerificationResult]) -> None:
             for i, (same, score, distance) in enumerate(
                 zip(result.issame, result.scores, result.distances, strict=True)
             ):
-                writer.writerow([result.name, i, int(same), f"{score:.6f}", f"{distance:.6f}"])
+                writer.writerow([csv_cell(result.name), i, int(same), f"{score:.6f}", f"{distance:.6f}"])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError, one_line
 from facekd.common.hashing import file_sha256
 from facekd.common.trust import check_all_trusted, names_code
 from facekd.common.writing import FolderKind, atomic_folder
@@ -253,7 +253,7 @@ def _build(card: Card, state: dict[str, torch.Tensor], source: Path) -> nn.Modul
     except FacekdError:
         raise
     except Exception as error:  # a stranger's arguments may break a constructor at any line
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}", limit=200)
         raise FacekdError(f"{source.parent}: its card's arguments do not build {name} ({reason})") from error
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import ModuleType
 
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError, first_line
 from facekd.models.bundle import new_folder, verify_bundle
 from facekd.schemas.card import CARD_FILE, HEAD_FILE, WEIGHTS_FILE
 
@@ -31,7 +31,7 @@ def push_bundle(path: str | Path, repo: str, *, private: bool = True) -> str:
         )
     except _errors(hub) as error:
         raise FacekdError(
-            f"cannot push {path} to {repo}: {_first_line(error)}; is the login valid (`hf auth login`)?"
+            f"cannot push {path} to {repo}: {first_line(error).rstrip('.')}; is the login valid (`hf auth login`)?"
         ) from error
     return str(commit)
 
@@ -55,7 +55,8 @@ def pull_bundle(repo: str, out: str | Path, *, revision: str | None = None, over
             hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES, local_dir=str(folder))
         except _errors(hub) as error:
             raise FacekdError(
-                f"cannot pull {repo}: {_first_line(error)}; check the name, the network and the login (`hf auth login`)"
+                f"cannot pull {repo}: {first_line(error).rstrip('.')}; check the name, the network and the login "
+                "(`hf auth login`)"
             ) from error
         if not (folder / CARD_FILE).is_file():
             raise FacekdError(f"{repo} holds no facekd bundle: it has no {CARD_FILE}")
@@ -82,11 +83,6 @@ def _errors(hub: ModuleType) -> tuple[type[Exception], ...]:
 def _check_repo(repo: str) -> None:
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise UsageError(f"{repo!r} is not a repository; give owner/name")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _remove(path: Path) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, UsageError, first_line
+from facekd.common.validation import explain
 from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.bundle import load_strictly, save_bundle
 from facekd.models.describe import describe
@@ -148,7 +149,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise FacekdError(f"{path} is not a readable weights file ({reason})") from error
     # arcface_torch's resumable checkpoints keep the backbone beside the optimiser.
     if isinstance(state, dict) and "state_dict_backbone" in state:
@@ -228,9 +229,7 @@ def _read_description(path: Path) -> Description:
     try:
         facts = Description.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{path} does not describe a teacher: {field}: {first['msg']}") from error
+        raise UsageError(f"{path} does not describe a teacher: {explain(error, Description)}") from error
     if facts.body.timm_class not in _BODIES:
         raise UsageError(f"{path}: body.class {facts.body.timm_class!r} is unknown; valid: {', '.join(_BODIES)}")
     for key, value in (("num_classes", 0), ("global_pool", "")):

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from facekd.common.errors import UsageError
+from facekd.common.errors import UsageError, one_line
 from facekd.common.trust import check_all_trusted
 from facekd.common.validation import explain
 from facekd.recipe.overrides import apply_override
@@ -67,7 +67,7 @@ def read_yaml(
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     # RecursionError: a thousand open brackets. ValueError: bytes that are no text, a number of a million digits.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{kind} {path} is not YAML: {one_line(error, limit=1000)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{kind} {path} holds {type(content).__name__}, expected fields such as {fields}")
     return path, content

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import explain
 from facekd.recipe import ModelConfig, Recipe, Section, load_recipe, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -153,7 +154,7 @@ def load_grid(path: str | Path) -> tuple[Grid, Path]:
     try:
         return Grid.model_validate(content), path
     except ValidationError as error:
-        raise UsageError(f"grid {path}: {_explain(error)}") from error
+        raise UsageError(f"grid {path}: {explain(error, Grid)}") from error
 
 
 def grid_cells(
@@ -212,7 +213,7 @@ def _cells(
                 try:
                     recipe = Recipe.model_validate(content)
                 except ValidationError as error:
-                    raise UsageError(f"grid {grid.name}, method {method}: {_explain(error)}") from error
+                    raise UsageError(f"grid {grid.name}, method {method}: {explain(error, Recipe)}") from error
                 except UsageError as error:  # a term's name or settings
                     raise UsageError(f"grid {grid.name}, method {method}: {error}") from error
                 if not learns_from_teacher(recipe):
@@ -237,13 +238,3 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(merged.get(key), dict) and isinstance(value, dict)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
-
-
-def _explain(error: ValidationError) -> str:
-    """The first mistake as one line."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"unknown field {field!r}"
-    return f"{field + ': ' if field else ''}{message}"

@@ -189,9 +189,9 @@ def edited(path: Path, **changes: object) -> None:
         (
             {"input": {"size": [112, 112], "colour": "HSV"}},
             UsageError,
-            r"does not describe a teacher: input\.colour: Input should be",
+            r"does not describe a teacher: input\.colour = 'HSV': input should be",
         ),
-        ({"centres": 5}, UsageError, "centres: Input should be"),
+        ({"centres": 5}, UsageError, "centres = 5: input should be"),
     ],
 )
 def test_a_description_that_does_not_fit(tmp_path: Path, changes: dict, error: type, says: str) -> None:
