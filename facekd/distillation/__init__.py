@@ -1,1 +1,1 @@
-"""What a student learns from: the margin softmax, and the terms that carry a teacher's knowledge over."""
+"""What a student learns from: its margin softmax, a teacher, and the losses that compare the two."""

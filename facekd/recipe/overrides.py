@@ -1,6 +1,6 @@
 """`--set a.b=c`: one field of a recipe changed; a method in `distillation` is addressed by its name."""
 
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -45,13 +45,14 @@ def apply_override(content: dict[str, Any], override: str) -> None:
 
 def _list_entry(entries: list[Any], name: str, override: str) -> dict[str, Any]:
     """The entry of a distillation list that names method `name`, added when missing."""
+    added: dict[str, Any] = {name: {}}
     for index, entry in enumerate(entries):
         if entry == name:
-            entries[index] = {name: {}}
-            return cast(dict[str, Any], entries[index])
+            entries[index] = added
+            return added
         if isinstance(entry, dict) and name in entry:
             return entry
     if name.isdigit():
         raise UsageError(f"--set {override!r}: address a method by its name, for example distillation.urfm.heads=4")
-    entries.append({name: {}})
-    return cast(dict[str, Any], entries[-1])
+    entries.append(added)
+    return added

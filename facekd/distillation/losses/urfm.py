@@ -15,12 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from facekd.common.errors import UsageError
-from facekd.data.alignment import TEMPLATE_112
 from facekd.distillation.losses.base import DistillationBatch, DistillationLoss, LossSettings, Shapes, register_loss
-
-# Distances are in units of a seventh of the crop (16 of 112 pixels), whatever the grid, so that a position means the
-# same to both networks.
-_UNITS_PER_CROP = 7.0
+from facekd.distillation.losses.facial_position import CentrePlaces, FacialPositionalEncoding
+from facekd.distillation.losses.local_features import LocalMapping, LocalSelfAttention, effective_rank, standardise
 
 
 class UrfmSettings(LossSettings):
@@ -69,132 +66,6 @@ class UrfmSettings(LossSettings):
         if self.centre_spread is not None and math.isqrt(self.local_centres) ** 2 != self.local_centres:
             raise ValueError(f"centre_spread needs a square number of local_centres, not {self.local_centres}")
         return self
-
-
-def piecewise_index(distance: torch.Tensor, *, alpha: float, beta: float, gamma: float) -> torch.Tensor:
-    """iRPE's piecewise index function I (ICCV 2021, eq. 18): fine for near positions, logarithmic for far ones.
-
-    I(x) = round(x) for |x| <= alpha, else
-    sign(x) min(beta, round(alpha + ln(|x|/alpha) / ln(gamma/alpha) (beta - alpha))).
-
-    Args:
-        distance: any shape.
-        alpha: end of the linear part.
-        beta: largest index.
-        gamma: distance at which it is reached.
-
-    Returns:
-        int64 of the same shape, in [-beta, beta].
-    """
-    size = distance.abs()
-    # Clamped below so that the branch that is not taken never sees ln(0).
-    far = alpha + torch.log(size.clamp_min(alpha) / alpha) / math.log(gamma / alpha) * (beta - alpha)
-    index = torch.where(size <= alpha, distance.round(), distance.sign() * far.round().clamp_max(beta))
-    return index.long()
-
-
-class FacialPositionalEncoding(nn.Module):
-    """b_i = P[I(D(i, anchor))], D = D_euclid + gamma D_face, added to the pixel side of URFM [paper].
-
-    facekd's choices: the anchor is the crop's centre; D_face is scaled to the range of D_euclid; `saliency` is
-    |s_i - s_anchor| with s the token norm, min-max normalised in its sample and detached; `relative` is
-    |r_i - r_anchor| with r_i the distances of pixel i to the five landmarks of the alignment template; prompt tokens,
-    which stand nowhere, take one learned bucket of their own.
-    """
-
-    def __init__(self, *, width: int, position: Literal["none", "saliency", "relative"], face_weight: float) -> None:
-        super().__init__()
-        self.position = position
-        self.face_weight = face_weight
-        self.alpha, self.beta, self.gamma = 4.0, 8.0, 16.0
-        self.buckets = nn.Embedding(int(self.beta) + 2, width)
-        nn.init.normal_(self.buckets.weight, std=0.02)
-
-    def forward(self, tokens: torch.Tensor, grid: tuple[int, int], prompts: int) -> torch.Tensor:
-        """Tokens [b, N + t, any], row-major grid then t prompts -> encodings [b or 1, N + t, width]."""
-        euclid, relative = (distance.to(tokens.device) for distance in _distances(grid))
-        distance = euclid.unsqueeze(0)
-        if self.position == "relative":
-            distance = distance + self.face_weight * relative
-        elif self.position == "saliency":
-            pixels = tokens[:, : grid[0] * grid[1]]
-            distance = distance + self.face_weight * _saliency(pixels.detach().float(), grid) * euclid.max()
-        index = piecewise_index(distance, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
-        nowhere = index.new_full((index.shape[0], prompts), int(self.beta) + 1)
-        output: torch.Tensor = self.buckets(torch.cat([index, nowhere], dim=1))
-        return output
-
-
-class CentrePlaces(nn.Module):
-    """The preference of local centres for pixels near their place [facekd's choice].
-
-    The L centres stand on a square grid over the crop, and -d^2 / (2 spread^2) is added to the attention of a centre
-    for a pixel at distance d, with a spread learned for each head. Local features thus start as local, every one with
-    its own receptive field, where centres without a place start by attending to the whole face alike. Prompts, which
-    stand nowhere, count as two spreads away.
-    """
-
-    _PROMPT_BIAS = -2.0
-    # e^-50 is nothing, and still a normal number: CPUs are many times slower on denormal ones.
-    _FARTHEST_BIAS = -50.0
-
-    def __init__(self, *, centres: int, heads: int, spread: float) -> None:
-        super().__init__()
-        self.side = math.isqrt(centres)
-        self.log_spread = nn.Parameter(torch.full((heads, 1, 1), math.log(spread)))
-
-    def forward(self, grid: tuple[int, int], prompts: int) -> torch.Tensor:
-        """Grid of the pixels and the number of prompts -> [heads, L, h w + prompts]."""
-        device = self.log_spread.device
-        distance = torch.cdist(_pixel_centres((self.side, self.side)), _pixel_centres(grid)).to(device)
-        bias = (-(distance.square() / 2) * torch.exp(-2 * self.log_spread)).clamp_min(self._FARTHEST_BIAS)
-        return functional.pad(bias, (0, prompts), value=self._PROMPT_BIAS)
-
-
-class LocalMapping(nn.Module):
-    """Attention from L local centres over pixels: tokens [b, N, c] of any N, c -> local features [b, L, d], [paper]."""
-
-    def __init__(self, *, channels: int, width: int, heads: int, places: CentrePlaces | None = None) -> None:
-        super().__init__()
-        self.heads = heads
-        self.places = places
-        self.project = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        centres: torch.Tensor,
-        position: torch.Tensor,
-        *,
-        grid: tuple[int, int],
-        prompts: int = 0,
-    ) -> torch.Tensor:
-        """Tokens [b, h w + prompts, c] of a grid (h, w), centres [L, d], position [b or 1, N, d] -> [b, L, d]."""
-        pixels = self.project(tokens)
-        keys = _split(self.key(pixels) + position.to(pixels.dtype), self.heads)
-        values = _split(self.value(pixels), self.heads)
-        queries = _split(centres.to(pixels.dtype).expand(len(tokens), -1, -1), self.heads)
-        bias = self.places(grid, prompts).to(keys.dtype) if self.places is not None else None
-        return _merge(functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias))
-
-
-class LocalSelfAttention(nn.Module):
-    """MSA over the L local features, shared by both networks; returns its attention maps for L_attn [paper]."""
-
-    def __init__(self, *, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Local features [b, L, d] -> (MSA(h) [b, L, d], attention maps [b, heads, L, L])."""
-        queries, keys, values = (_split(part, self.heads) for part in self.qkv(self.norm(local)).chunk(3, dim=-1))
-        attention = (queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])).float().softmax(dim=-1)
-        return self.project(_merge(attention.to(values.dtype) @ values)), attention
 
 
 @register_loss("urfm")
@@ -286,8 +157,8 @@ class UrfmLoss(DistillationLoss):
         grid = self.grids[0] if branch == "teacher" else self.grids[1]
         mapping = self.map_teacher if branch == "teacher" else self.map_student
         position = self.position(tokens, grid, prompts)
-        output: torch.Tensor = mapping(tokens, self.centres, position, grid=grid, prompts=prompts)
-        return output
+        local: torch.Tensor = mapping(tokens, self.centres, position, grid=grid, prompts=prompts)
+        return local
 
     def diagnostics(self) -> dict[str, float]:
         """Spread over samples and effective rank of the teacher's local features: both fall in a collapse."""
@@ -321,65 +192,6 @@ def _mapping(settings: UrfmSettings, channels: int) -> LocalMapping:
     if settings.centre_spread is not None:
         places = CentrePlaces(centres=settings.local_centres, heads=settings.heads, spread=settings.centre_spread)
     return LocalMapping(channels=channels, width=settings.width, heads=settings.heads, places=places)
-
-
-def standardise(features: torch.Tensor) -> torch.Tensor:
-    """[b, L, d] minus the batch's mean at each place, over each channel's remaining standard deviation (float32).
-
-    What differs from face to face is left, at unit scale: constant features have nothing to agree in.
-    """
-    varying = features.float() - features.float().mean(dim=0)
-    return varying / varying.square().mean(dim=(0, 1)).add(1e-6).sqrt()
-
-
-def effective_rank(rows: torch.Tensor) -> float:
-    """exp of the entropy of the normalised singular values of [n, d] rows (Roy and Vetterli, 2007); 1 to d."""
-    # Eigenvalues of the d x d Gram matrix: n may be thousands, d is hundreds.
-    eigenvalues = torch.linalg.eigvalsh((rows.T @ rows).double()).clamp_min(0)
-    share = eigenvalues.sqrt()
-    share = share / share.sum().clamp_min(1e-12)
-    share = share[share > 1e-12]
-    return float(torch.exp(-(share * share.log()).sum())) if len(share) else 0.0
-
-
-def _distances(grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(D_euclid, D_relative) [h w] of each pixel's centre to the crop's centre, in sevenths of the crop."""
-    centres = _pixel_centres(grid)
-    anchor = torch.full((1, 2), _UNITS_PER_CROP / 2)
-    landmarks = torch.as_tensor(TEMPLATE_112, dtype=torch.float32) / 112 * _UNITS_PER_CROP
-    euclid = torch.cdist(centres, anchor).squeeze(1)
-    to_landmarks = torch.cdist(centres, landmarks) - torch.cdist(anchor, landmarks)
-    relative = to_landmarks.norm(dim=1)
-    return euclid, relative / relative.max().clamp_min(1e-6) * euclid.max()
-
-
-def _pixel_centres(grid: tuple[int, int]) -> torch.Tensor:
-    """(x, y) [h w, 2] of the middle of each pixel of a grid (h, w), row-major, in sevenths of the crop."""
-    rows = (torch.arange(grid[0]) + 0.5) / grid[0]
-    columns = (torch.arange(grid[1]) + 0.5) / grid[1]
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()], dim=1) * _UNITS_PER_CROP
-
-
-def _saliency(pixels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """|s_i - s_anchor| in [0, 1]: pixels [b, h w, c] -> [b, h w]; the anchor is the pixel nearest the centre."""
-    norms = pixels.norm(dim=-1)
-    low, high = norms.amin(dim=1, keepdim=True), norms.amax(dim=1, keepdim=True)
-    saliency = (norms - low) / (high - low).clamp_min(1e-6)
-    anchor = (grid[0] // 2) * grid[1] + grid[1] // 2
-    output: torch.Tensor = (saliency - saliency[:, anchor : anchor + 1]).abs()
-    return output
-
-
-def _split(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """[b, n, d] -> [b, heads, n, d / heads]."""
-    output: torch.Tensor = x.unflatten(-1, (heads, -1)).transpose(1, 2)
-    return output
-
-
-def _merge(x: torch.Tensor) -> torch.Tensor:
-    """[b, heads, n, d / heads] -> [b, n, d]."""
-    return x.transpose(1, 2).flatten(2)
 
 
 def _keep(x: torch.Tensor) -> torch.Tensor:

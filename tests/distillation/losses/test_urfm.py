@@ -11,15 +11,9 @@ from torch.nn import functional
 from facekd.common.errors import UsageError
 from facekd.data.alignment import TEMPLATE_112
 from facekd.distillation.losses.base import DistillationBatch, Shapes
-from facekd.distillation.losses.urfm import (
-    CentrePlaces,
-    FacialPositionalEncoding,
-    UrfmLoss,
-    UrfmSettings,
-    effective_rank,
-    piecewise_index,
-    standardise,
-)
+from facekd.distillation.losses.facial_position import CentrePlaces, FacialPositionalEncoding, piecewise_index
+from facekd.distillation.losses.local_features import effective_rank, standardise
+from facekd.distillation.losses.urfm import UrfmLoss, UrfmSettings
 
 SHAPES = Shapes(
     student_channels=12,
