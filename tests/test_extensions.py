@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -91,12 +93,45 @@ class ProjectionTeacher(Teacher):
         return [ParameterGroup("gain", [self.gain], "adamw", 0.1, 0.0, 0.0)]
 '''
 
+RUNTIME = '''
+"""A runtime of one's own: model files that hold one matrix, applied to the means of an image's tiles by NumPy."""
+
+import numpy as np
+
+from facekd.runtimes.base import Runtime, Session, Tensor
+
+
+class TilesSession(Session):
+    provider = "numpy"
+
+    def __init__(self, runtime, path):
+        with path.open("rb") as file:
+            self.weights = np.load(file)
+        image = Tensor(name="image", dtype="float32", shape=(None, 3, 112, 112))
+        embedding = Tensor(name="embedding", dtype="float32", shape=(None, self.weights.shape[1]))
+        super().__init__(runtime, path, inputs=[image], outputs=[embedding])
+
+    def run(self, x):
+        means = x.reshape(len(x), 3, 7, 16, 7, 16).mean(axis=(3, 5))
+        return (means.reshape(len(x), -1) @ self.weights).astype(np.float32)
+
+
+class TilesRuntime(Runtime):
+    name, title, suffixes, package = "tiles", "Tiles", (".tiles",), "other-package"
+
+    def open(self, path, options):
+        return TilesSession(self, path)
+'''
+
 ENTRY_POINTS = """
 [facekd.losses]
 embedding-length = other_package.losses:LengthLoss
 
 [facekd.teachers]
 projection = other_package.teachers:ProjectionTeacher
+
+[facekd.runtimes]
+tiles = other_package.runtimes:TilesRuntime
 """
 
 STUDENT = {"scale": 0.25, "mid_multiplier": 0.125, "blocks": [1, 1, 1, 1], "feature_channels": 32, "embedding_width": 8}
@@ -111,10 +146,13 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (package / "__init__.py").write_text("")
     (package / "losses.py").write_text(LOSS)
     (package / "teachers.py").write_text(TEACHER)
+    (package / "runtimes.py").write_text(RUNTIME)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
     torch.manual_seed(5)
     torch.save(torch.randn(147, 8), folder / "faces.projection")
+    with (folder / "faces.tiles").open("wb") as file:
+        np.save(file, np.eye(147, dtype=np.float32))
     return folder
 
 
@@ -178,6 +216,30 @@ def test_a_loss_and_a_teacher_by_the_names_of_their_classes(other: Path, tmp_pat
     assert refused.startswith(f"facekd: recipe {path} wants to run 'other_package.")
     facekd(other, "train", path, "--out", tmp_path / "out", trusted="other_package")
     check_run(tmp_path / "out", other, "LengthLoss")
+
+
+def test_a_model_file_in_a_runtime_of_ones_own_is_evaluated_and_timed(other: Path, tmp_path: Path) -> None:
+    model = other / "faces.tiles"
+    figures = json.loads(
+        facekd(other, "evaluate", model, "--pairs", "synthetic:identities=4,pairs=20", "--json").stdout
+    )
+    assert 0.5 <= next(iter(_numbers(figures, "accuracy"))) <= 1
+    records = tmp_path / "records.jsonl"
+    facekd(other, "benchmark", model, "--runs", "3", "--threads", "1", "--out", records)
+    setup = json.loads(records.read_text().splitlines()[0])["setup"]
+    assert (setup["runtime"], setup["runtime_version"], setup["provider"]) == ("tiles", "1.0", "numpy")
+
+
+def _numbers(value: Any, name: str) -> Iterator[float]:
+    """Every number of that name in nested mappings and lists."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == name and isinstance(inner, float):
+                yield inner
+            yield from _numbers(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner, name)
 
 
 @pytest.mark.parametrize(
