@@ -22,8 +22,8 @@ def register(app: typer.Typer) -> None:
         """Draw faces, train a teacher, distil a student, compare, export: minutes on two cores."""
         import time
 
-        from facekd.cli.data import track
         from facekd.cli.output import print_json, print_table
+        from facekd.common.progress import track
         from facekd.quickstart import QuickstartResult
         from facekd.quickstart import quickstart as run
 
