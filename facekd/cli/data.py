@@ -164,11 +164,12 @@ def align(
             ("with several faces (most prominent taken)", len(report.several_faces)),
             ("no face found", len(report.not_found)),
             ("unreadable", len(report.unreadable)),
+            ("passed over, no photographs", len(report.passed_over)),
             ("identities", report.identities),
         ],
         caption=f"every name in {report.report}",
     )
-    _print_broken([(key, "no face found") for key in report.not_found] + list(report.unreadable))
+    _print_broken([(key, "no face found") for key in report.not_found] + report.unreadable + report.passed_over)
 
 
 def _print_written(result: dict[str, Any], json_output: bool) -> None:

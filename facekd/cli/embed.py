@@ -48,7 +48,7 @@ def embed(
         raise UsageError(f"--out {out}: give a file that ends in {', '.join(WRITERS)}")
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: choose another name, or overwrite it with --overwrite")
-    paths = find_images(images)
+    paths, passed_over = find_images(images)
     embedder = open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads)
     result = embed_files(
         embedder,
@@ -59,6 +59,7 @@ def embed(
         batch_size=batch_size,
         progress=sys.stderr.isatty(),
     )
+    result.skipped.update(passed_over)
     if not result.paths:
         path, reason = next(iter(result.skipped.items()))
         raise FacekdError(f"none of {len(paths)} images could be embedded; the first, {path}: {reason}")

@@ -15,7 +15,7 @@ from facekd.common.writing import atomic_file, atomic_folder, listed_kind
 from facekd.data.alignment import align
 from facekd.data.decoding import decode_image, encode_jpeg, encode_png
 from facekd.data.detection import YuNet, choose_face
-from facekd.data.image_files import walk_images
+from facekd.data.image_files import in_words, list_images, read_image_file
 from facekd.data.packing import check_apart
 from facekd.data.record_writer import RecordWriter
 from facekd.data.source import UnreadableImage
@@ -33,6 +33,7 @@ class AlignReport:
     several_faces: list[str] = field(default_factory=list)
     not_found: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
     path: str = ""
     report: str = ""
 
@@ -72,10 +73,12 @@ def align_folder(
     if image_format not in _ENCODERS:
         raise UsageError(f"unknown image format {image_format!r}: one of {', '.join(_ENCODERS)}")
     check_apart(photographs, out)
-    files = sorted(walk_images(photographs), key=lambda file: (file.parent.as_posix(), file.name))
+    found = list_images(photographs)
+    files = sorted(found.images, key=lambda file: (file.parent.as_posix(), file.name))
     if not files:
-        raise FacekdError(f"{photographs} holds no photograph (jpg, jpeg, png, bmp, webp), in any sub-folder")
-    report = AlignReport(photographs=len(files), path=str(out))
+        others = f"; it holds {', '.join(in_words(found.passed_over))}" if found.passed_over else ""
+        raise FacekdError(f"{photographs} holds no photograph, in any sub-folder{others}")
+    report = AlignReport(photographs=len(files), path=str(out), passed_over=found.passed_over)
     faces = _faces(photographs, files, detector, size, report, track)
     if out.suffix == ".rec":
         report.report = str(out.with_suffix(".report.json"))
@@ -94,12 +97,9 @@ def _faces(
     for file in track(files, len(files), "aligning"):
         key = file.as_posix()
         try:
-            image = decode_image((photographs / file).read_bytes(), key)
+            image = decode_image(read_image_file(photographs / file, key), key)
         except UnreadableImage as error:
             report.unreadable.append((key, error.reason))
-            continue
-        except OSError as error:
-            report.unreadable.append((key, error.strerror or str(error)))
             continue
         faces = detector.detect(image)
         face = choose_face(faces, image.shape[1], image.shape[0])

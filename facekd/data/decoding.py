@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 from facekd.common.errors import FacekdError
+from facekd.common.file_kind import AVIF, HEAD_BYTES, HEIC, kind_of
+from facekd.data.heif import decode_heif
 from facekd.data.source import UnreadableImage
 
 MAX_PIXELS = 2**26
@@ -26,7 +28,7 @@ def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> 
     """Decodes one image file held in memory.
 
     Args:
-        data: the file's bytes (JPEG, PNG, BMP, WebP).
+        data: the file's bytes (JPEG, PNG, BMP, WebP, HEIC, AVIF).
         key: the image's name, for the error.
         size: (height, width) it must have; None admits any.
 
@@ -38,12 +40,18 @@ def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> 
     """
     if not data:
         raise UnreadableImage(key, "0 bytes")
+    kind = kind_of(data[:HEAD_BYTES])
+    if kind in (HEIC, AVIF):
+        image = decode_heif(data, kind, key, most_pixels=MAX_PIXELS // 4)
+        check_size(image, key, size)
+        return image
     if _cut_short(data):
         raise UnreadableImage(key, f"cut short: {len(data)} bytes without an end-of-image mark")
     transparent = _has_alpha(data)
     stated = _stated_size(data)
     if stated is None:  # OpenCV would read a dozen other formats, some of which hide gigabytes in few bytes
-        raise UnreadableImage(key, f"not an image in JPEG, PNG, BMP or WebP ({len(data)} bytes, starts {data[:4]!r})")
+        what = f"starts {data[:4]!r}" if kind is None else f"is {kind.name}"
+        raise UnreadableImage(key, f"not an image in JPEG, PNG, BMP, WebP, HEIC or AVIF ({len(data)} bytes, {what})")
     width, height = stated
     if width * height > MAX_PIXELS // (4 if transparent else 1):
         raise UnreadableImage(key, f"{width}x{height} pixels: larger than any photograph that is read here")

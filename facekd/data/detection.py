@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError, one_line
+from facekd.common.file_kind import check_not_a_stand_in
 
 SMALLEST_SEARCH_PIXELS = 320
 """Pictures whose longer side is at most this are searched once, at their own size."""
@@ -181,7 +182,13 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 def _check_is_yunet(path: Path) -> None:
     """OpenCV 5 ends the process with a segmentation fault on a network whose outputs are not YuNet's."""
+    check_not_a_stand_in(path, "a YuNet detector")
     data = path.read_bytes()
     missing = [name for name in _OUTPUTS if name.encode() not in data]
+    if missing and all(name in data for name in (b"loc", b"conf", b"iou")):
+        raise UsageError(
+            f"{path} is a YuNet of 2022 or earlier (outputs loc, conf, iou), which OpenCV no longer reads: get "
+            "face_detection_yunet_2023mar.onnx of the OpenCV zoo"
+        )
     if missing:
         raise UsageError(f"{path} is not a YuNet detector: it has no output {missing[0]!r} (of {', '.join(_OUTPUTS)})")

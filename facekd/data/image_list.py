@@ -8,7 +8,8 @@ import numpy as np
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import decode_image
-from facekd.data.source import ALIGNED_SIZE, UnreadableImage
+from facekd.data.image_files import read_image_file
+from facekd.data.source import ALIGNED_SIZE
 
 
 class ImageList(Sequence[np.ndarray]):
@@ -44,10 +45,7 @@ class ImageList(Sequence[np.ndarray]):
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
         """uint8 RGB [h, w, 3]. Raises UnreadableImage."""
         name = self.names[i]
-        try:
-            data = (self.root / name).read_bytes()
-        except OSError as error:
-            raise UnreadableImage(name, f"cannot be read ({error.strerror})") from None
+        data = read_image_file(self.root / name, name)
         if self.landmarks is None:
             return decode_image(data, name, self.size)
         from facekd.data.alignment import align

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facekd.common.errors import UsageError
-from facekd.data.pairs import load_pairs
+from facekd.common.file_kind import check_not_a_stand_in
+from facekd.data.pairs import is_pair_list, load_pairs
 from facekd.data.source import ALIGNED_SIZE, Source
 from facekd.data.sources import SOURCES
 from facekd.data.subset import Subset
@@ -93,7 +94,8 @@ def load_verification_set(
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"no verification set at {path}: give a .bin, a pairs.txt with its images, or synthetic:")
-    if path.suffix == ".txt":
+    if is_pair_list(path):
+        check_not_a_stand_in(path, "a verification set")
         if images is None:
             raise UsageError(f"{path} only names the pairs: give the folder of their images too")
         return load_pairs(path, Path(images), folds=folds, size=size)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.data.source import UnreadableImage
 
 MAGIC = 0xCED7230A
@@ -65,6 +66,7 @@ class RecordFile:
             logger.warning("%s; rebuilt by scanning %s", self.index_rebuilt, self.path)
             self.offsets = np.array(list(self._scan()), dtype=np.int64)
             if len(self.offsets) == 0:
+                check_not_a_stand_in(self.path, "a RecordIO file")
                 raise FacekdError(f"{self.path} holds no record: it does not contain the RecordIO magic 0xced7230a")
             self.keys = self._keys_of_scan()
 

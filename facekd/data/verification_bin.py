@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import encode_png
 from facekd.data.source import ALIGNED_SIZE
@@ -20,6 +21,7 @@ from facekd.data.verification_set import VerificationSet
 
 def read_bin(path: Path, *, size: tuple[int, int] | None = ALIGNED_SIZE) -> VerificationSet:
     """Reads an InsightFace .bin without running anything it holds."""
+    check_not_a_stand_in(path, "a .bin verification set")
     data = path.read_bytes()
     try:
         loaded = _Unpickler(io.BytesIO(data), encoding="bytes").load()
@@ -32,13 +34,30 @@ def read_bin(path: Path, *, size: tuple[int, int] | None = ALIGNED_SIZE) -> Veri
     images, issame = loaded
     if not isinstance(images, list | tuple | np.ndarray) or not isinstance(issame, list | tuple | np.ndarray):
         raise FacekdError(f"{path} does not hold two lists but {type(images).__name__}, {type(issame).__name__}")
-    for i, image in enumerate(images):
-        if not isinstance(image, bytes | np.ndarray):
-            raise FacekdError(f"{path}: image {i} is a {type(image).__name__}, not bytes or an array")
-    truth = np.asarray(issame)
-    if truth.size and truth.dtype.kind not in "bui":
-        raise FacekdError(f"{path}: issame holds {truth.dtype}, not truths")
-    return VerificationSet(path.stem, list(images), truth.astype(bool), size=size)
+    stored = [_stored_image(image, i, path) for i, image in enumerate(images)]
+    return VerificationSet(path.stem, stored, _truths(np.asarray(issame), path), size=size, adapt=True)
+
+
+def _stored_image(image: Any, i: int, path: Path) -> bytes | np.ndarray:
+    """Encoded bytes, or pixels. What cv2.imencode gives is a column [n, 1] of encoded bytes."""
+    if isinstance(image, bytearray):
+        return bytes(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and sum(n != 1 for n in image.shape) <= 1:
+        return image.tobytes()
+    if not isinstance(image, bytes | np.ndarray):
+        raise FacekdError(f"{path}: image {i} is a {type(image).__name__}, not bytes or an array")
+    return image
+
+
+def _truths(issame: np.ndarray, path: Path) -> np.ndarray:
+    """bool [n] from True and False, 1 and 0, or 1 and -1."""
+    if issame.dtype.kind not in "buif" and issame.size:
+        raise FacekdError(f"{path}: issame holds {issame.dtype}, not truths")
+    values = set(np.unique(issame).tolist())
+    if not (values <= {0, 1} or values <= {-1, 1}):
+        odd = sorted(values - {0, 1})[:3]
+        raise FacekdError(f"{path}: issame holds {', '.join(map(str, odd))}: valid are 0 and 1, or -1 and 1")
+    return issame > 0
 
 
 def write_bin(path: str | Path, pairs: VerificationSet, *, overwrite: bool = False) -> None:
@@ -88,6 +107,18 @@ def _empty_bytes(*arguments: Any) -> bytes:
     return bytes(*arguments)
 
 
+def _bytearray(*arguments: Any) -> bytearray:
+    """How bytearrays are stored: of bytes, or (protocol 2) of latin1 text; never of a number, which would be a size."""
+    match arguments:
+        case ():
+            return bytearray()
+        case (bytes() as content,):
+            return bytearray(content)
+        case (str() as text, "latin-1" | b"latin-1" | "latin1" | b"latin1"):
+            return bytearray(text, "latin1")
+    raise FacekdError("refused: bytearray() of something that is not bytes")
+
+
 def _dtype(*arguments: Any) -> np.dtype:
     """Plain number types only: an object dtype would hold anything."""
     dtype: np.dtype = np.dtype(*arguments)
@@ -106,7 +137,7 @@ def _admitted() -> dict[tuple[str, str], Any]:
         ("_codecs", "encode"): _latin1_bytes,
     }
     for builtins in ("builtins", "__builtin__"):
-        plain = {"list": list, "tuple": tuple, "bool": bool, "bytes": _empty_bytes}
+        plain = {"list": list, "tuple": tuple, "bool": bool, "bytes": _empty_bytes, "bytearray": _bytearray}
         table |= {(builtins, name): value for name, value in plain.items()}
     for core in ("numpy.core", "numpy._core"):
         table[f"{core}.multiarray", "_reconstruct"] = reconstruct

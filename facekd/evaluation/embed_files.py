@@ -14,6 +14,7 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.table import csv_cell
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import check_size, decode_image
+from facekd.data.image_files import in_words, list_images, read_image_file
 from facekd.data.source import UnreadableImage
 from facekd.evaluation.embedding import embed_images
 from facekd.evaluation.photographs import FaceCrop, crop_face
@@ -22,7 +23,6 @@ from facekd.runtimes.embedder import Embedder
 if TYPE_CHECKING:
     from facekd.data.detection import YuNet
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 CHUNK = 1024
 
 
@@ -92,10 +92,7 @@ def read_crop(path: Path, embedder: Embedder, detector: "YuNet | None") -> FaceC
     Raises:
         UnreadableImage: not an image, no face found, or not of the model's size.
     """
-    try:
-        image = decode_image(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UnreadableImage(str(path), error.strerror or type(error).__name__) from None
+    image = decode_image(read_image_file(path), str(path))
     if detector is None:
         check_size(image, str(path), embedder.input.size)
         return FaceCrop(image=image, score=1.0, faces=1)
@@ -105,24 +102,27 @@ def read_crop(path: Path, embedder: Embedder, detector: "YuNet | None") -> FaceC
     return crop
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as given, folders as the image files under them, sorted.
+def find_images(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """Files as given, folders as the image files under them, sorted; and what was passed over in folders, with why.
 
     Raises:
         UsageError: a path that is not there, or a folder without images.
     """
     found: list[Path] = []
+    passed_over: dict[Path, str] = {}
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise UsageError(f"folder {path} holds no image ({', '.join(SUFFIXES)})")
-            found += inside
-        elif path.is_file():
+            files = list_images(path)
+            if not files.images:
+                others = f"; it holds {', '.join(in_words(files.passed_over))}" if files.passed_over else ""
+                raise UsageError(f"folder {path} holds no image{others}")
+            found += [path / image for image in sorted(files.images)]
+            passed_over |= {path / name: why for name, why in files.passed_over}
+        elif path.exists():
             found.append(path)
         else:
             raise UsageError(f"image {path} does not exist: give image files or folders of them")
-    return found
+    return found, passed_over
 
 
 def write_npz(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:

@@ -27,11 +27,13 @@ class ImagePairs(Protocol):
         name: for reports.
         issame: bool [n].
         fold_sizes: pairs in each published fold, in order; None where the set publishes none.
+        notes: what was done to the images that were read.
     """
 
     name: str
     issame: np.ndarray
     fold_sizes: list[int] | None
+    notes: list[str]
 
     @property
     def num_images(self) -> int: ...
@@ -130,7 +132,12 @@ def evaluate_verification(
         fars=fars,
         name=verification_set.name,
     )
-    return dataclasses.replace(result, seconds=time.perf_counter() - start, images_embedded=len(distinct))
+    return dataclasses.replace(
+        result,
+        seconds=time.perf_counter() - start,
+        images_embedded=len(distinct),
+        set_notes=tuple(verification_set.notes),
+    )
 
 
 class DistinctImages(Sequence[np.ndarray]):

@@ -141,8 +141,9 @@ def load_pairs(
         size: (height, width) the images must have, None for photographs.
     """
     from facekd.data.opening import load_verification_set
+    from facekd.data.pairs import is_pair_list
 
-    if Path(spec).suffix == ".txt":
+    if Path(spec).is_file() and is_pair_list(Path(spec)):
         # The list's own folds, chosen while it is read: photographs of the others need not be there.
         return load_verification_set(spec, images, folds=folds, size=size)
     if size is None:

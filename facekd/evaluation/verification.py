@@ -54,6 +54,7 @@ class VerificationResult:
         name: the set's name, where known.
         seconds: time taken to embed and compare, where measured.
         images_embedded: distinct images that went through the model (flips not counted), where known.
+        set_notes: what was done to the set's images.
     """
 
     accuracy: float
@@ -74,6 +75,7 @@ class VerificationResult:
     name: str | None = None
     seconds: float | None = None
     images_embedded: int | None = None
+    set_notes: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> int:
@@ -109,7 +111,7 @@ class VerificationResult:
 
     def notes(self) -> list[str]:
         """What somebody who reads the figures must know, a sentence each."""
-        notes = []
+        notes = list(self.set_notes)
         if self.unsupported_fars:
             notes.append(
                 f"{int((~self.issame).sum()):,} impostor pairs cannot show a FAR of "

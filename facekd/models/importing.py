@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from facekd.common.errors import FacekdError, UsageError, first_line
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.validation import explain
 from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.bundle import load_strictly, save_bundle
@@ -144,18 +145,29 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise UsageError(f"no weights at {path}: give a .safetensors or a PyTorch state dict file")
+    check_not_a_stand_in(path, "weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        reason = first_line(error)
-        raise FacekdError(f"{path} is not a readable weights file ({reason})") from error
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to run what the file holds, in colours; what it names is what stands in the way.
+        named = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
+        what = f"it holds {named[1]} besides tensors" if named else "it holds more than tensors, or is damaged"
+        raise FacekdError(
+            f"{path} is not a readable weights file: {what}, and reading that could run code; save the weights alone, "
+            "torch.save(model.state_dict(), ...)"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        raise FacekdError(f"{path} is not a readable weights file ({first_line(error)})") from error
     # arcface_torch's resumable checkpoints keep the backbone beside the optimiser.
     if isinstance(state, dict) and "state_dict_backbone" in state:
         state = state["state_dict_backbone"]
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise FacekdError(f"{path} does not hold a state dict (names to tensors) but {type(state).__name__}")
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise FacekdError(f"{path}: {key} holds NaN or infinity: these weights are damaged, or training diverged")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 

@@ -94,8 +94,8 @@ def finish(
     with atomic_file(result.path, overwrite=True) as file:
         file.write((json.dumps(to_dict(recipe, result, loop), indent=2) + "\n").encode())
     for one in report.values():
-        if one.too_close:
-            reporter.warn(f"{one.name}: {one.too_close}")
+        for note in [*one.set_notes, *([one.too_close] if one.too_close else [])]:
+            reporter.warn(f"{one.name}: {note}")
     reporter.say(f"bundle: {bundle}")
     return result
 

@@ -102,7 +102,7 @@ def _with_thumbnail() -> bytes:
         (saved(Image.fromarray(smooth()), "WEBP")[:-40], "cut short"),
         (b"\xff\xd8\xff\xd9", "not an image in JPEG"),
         (b"\xff\xd8" + b"\xff" * 10_000 + b"\xff\xd9", "not an image in JPEG"),
-        (saved(Image.fromarray(smooth()), "TIFF"), "not an image in JPEG, PNG, BMP or WebP"),
+        (saved(Image.fromarray(smooth()), "TIFF"), "not an image in JPEG, PNG, BMP, WebP, HEIC or AVIF"),
         (encode_png(smooth(111)), "111x111 pixels, not 112x112: not aligned, run `facekd data align`"),
     ],
 )

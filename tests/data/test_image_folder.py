@@ -9,7 +9,7 @@ import pytest
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.decoding import encode_png
-from facekd.data.image_files import walk_images
+from facekd.data.image_files import list_images
 from facekd.data.opening import open_source
 from facekd.data.source import Source, UnreadableImage
 from facekd.data.sources.image_folder import FolderSource
@@ -56,7 +56,7 @@ def test_links_in_a_circle_are_survived(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "self").symlink_to(tmp_path, target_is_directory=True)
     assert len(open_source(tmp_path)) == 1
-    assert [file.as_posix() for file in walk_images(tmp_path)] == ["a/0.png"]
+    assert [file.as_posix() for file in list_images(tmp_path).images] == ["a/0.png"]
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_the_published_pairs_with_the_photographs_of_fold_1(shared: Path) -> Non
 @pytest.mark.parametrize(
     ("header", "lines", "message"),
     [
-        ("hello", [], "does not start with"),
+        ("hello", [], "is no pair in a layout that is read"),
         ("1 1", ["Eve 1 1"], "announces 1 folds of 1"),
         ("1 1", ["Eve 1 1", "Eve 1 1"], "line 3: 'Eve 1 1' is not 'name1 n1 name2 n2'"),
         ("1 1", ["Eve one 1", "Eve 1 Ann_B 1"], "line 2"),

@@ -8,17 +8,19 @@ import numpy as np
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import check_first_size, decode_image
-from facekd.data.image_files import SUFFIXES, file_size, image_files, is_folder, visible_entries
+from facekd.data.image_files import file_size, in_words, is_folder, list_images, read_image_file, visible_entries
 from facekd.data.source import ALIGNED_SIZE, Source, UnreadableImage
 from facekd.data.sources import SOURCES, SourceKind
 
 
 class FolderSource:
-    """Images in folder/identity/*.jpg (png, bmp, webp); identities and images in sorted order of their names.
+    """Images in folder/identity/; identities and images in sorted order of their names.
 
-    Hidden files and folders are left out, and so are identity folders without an image (`empty_identities` lists them).
+    A file is an image by what it holds, whatever its name. Hidden files and folders are left out, and so are identity
+    folders without an image (`empty_identities` lists them).
 
     Attributes:
+        broken: (key, why) of the files in identity folders that are no images.
         identities: folder names, in the order of the labels.
         empty_identities: names of identity folders that hold no image.
     """
@@ -37,25 +39,29 @@ class FolderSource:
         self._files: list[str] = []
         self.identities: list[str] = []
         self.empty_identities: list[str] = []
+        self.broken: list[tuple[str, str]] = []
         labels: list[int] = []
         sizes: list[int] = []
         for identity in visible_entries(self.path):
             if not is_folder(identity):
                 continue
-            images = list(image_files(Path(identity.path)))
-            if not images:
+            files = list_images(Path(identity.path), below=False)
+            self.broken += [(f"{identity.name}/{name}", why) for name, why in files.passed_over]
+            if not files.images:
                 self.empty_identities.append(identity.name)
                 continue
-            labels += [len(self.identities)] * len(images)
-            sizes += [file_size(image) for image in images]
-            self._files += [f"{identity.name}/{image.name}" for image in images]
+            labels += [len(self.identities)] * len(files.images)
+            sizes += [file_size(self.path / identity.name / image) for image in files.images]
+            self._files += [f"{identity.name}/{image.name}" for image in files.images]
             self.identities.append(identity.name)
         if not self._files:
-            loose = next(image_files(self.path), None)
-            hint = f"it holds images itself, such as {loose.name}: " if loose else ""
+            loose = list_images(self.path, below=False).images
+            hint = f"it holds images itself, such as {loose[0]}: " if loose else ""
+            if self.broken:
+                hint = f"it holds {', '.join(in_words(self.broken))}: "
             raise FacekdError(
-                f"{self.path} holds no identity folder with images: {hint}put each person's "
-                f"{', '.join(SUFFIXES)} files into a folder of their own"
+                f"{self.path} holds no identity folder with images: {hint}put each person's images into a folder of "
+                "their own"
             )
         self.labels = np.array(labels, dtype=np.int64)
         self.num_identities = len(self.identities)
@@ -70,10 +76,7 @@ class FolderSource:
 
     def encoded(self, i: int) -> bytes:
         """The file's bytes. Raises UnreadableImage."""
-        try:
-            return (self.path / self._files[i]).read_bytes()
-        except OSError as error:
-            raise UnreadableImage(self._files[i], f"cannot be read ({error.strerror})") from None
+        return read_image_file(self.path / self._files[i], self._files[i])
 
     def read(self, i: int) -> np.ndarray:
         return decode_image(self.encoded(i), self._files[i], self.size)

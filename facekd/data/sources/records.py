@@ -146,6 +146,9 @@ class RecordReader:
         for at in np.flatnonzero(usable & ~np.isfinite(labels)):
             self.broken.append((str(self._file.keys[positions[at]]), f"its label is {labels[at]}"))
             usable[at] = False
+        for at in np.flatnonzero(usable & (labels < 0)):
+            self.broken.append((str(self._file.keys[positions[at]]), f"its label is {labels[at]:g}: no identity"))
+        usable &= ~(labels < 0)
         fractional = np.flatnonzero(usable & (labels != np.round(labels)))
         if len(fractional):
             key = self._file.keys[positions[fractional[0]]]
