@@ -42,9 +42,9 @@ def decode_image(data: bytes, key: str, size: tuple[int, int] | None = None) -> 
         raise UnreadableImage(key, "0 bytes")
     kind = kind_of(data[:HEAD_BYTES])
     if kind in (HEIC, AVIF):
-        image = decode_heif(data, kind, key, most_pixels=MAX_PIXELS // 4)
-        check_size(image, key, size)
-        return image
+        photograph = decode_heif(data, kind, key, most_pixels=MAX_PIXELS // 4)
+        check_size(photograph, key, size)
+        return photograph
     if _cut_short(data):
         raise UnreadableImage(key, f"cut short: {len(data)} bytes without an end-of-image mark")
     transparent = _has_alpha(data)

@@ -33,7 +33,9 @@ class ImagePairs(Protocol):
     name: str
     issame: np.ndarray
     fold_sizes: list[int] | None
-    notes: list[str]
+
+    @property
+    def notes(self) -> list[str]: ...
 
     @property
     def num_images(self) -> int: ...

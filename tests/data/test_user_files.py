@@ -121,7 +121,8 @@ def test_embed_names_what_it_passes_over(tmp_path: Path, shared: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"), [(POINTER, "Git LFS pointer.*git lfs pull"), (PAGE, "a web page"), (b"", "empty")]
+    ("data", "says"),
+    [(POINTER, "Git LFS pointer.*git lfs pull"), (PAGE, "a web page"), (b"", "is empty|holds 0 bytes")],
 )
 @pytest.mark.parametrize("what", ["detector", "set", "list", "weights", "records"])
 def test_a_stand_in_for_a_file_is_called_what_it_is(tmp_path: Path, what: str, data: bytes, says: str) -> None:
