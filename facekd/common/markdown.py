@@ -57,12 +57,12 @@ def replace_section(path: Path, marker: str, markdown: str) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise FacekdError(f"cannot read {path}: {error}") from None
     section = f"{start}\n{markdown}{end}"
-    if start in text:
-        before, _, rest = text.partition(start)
-        _, found, after = rest.partition(end)
-        if not found:
+    # A marker is a line of its own: within a line it is text of the section, such as a stranger's message.
+    if opening := re.search(rf"^{re.escape(start)}$", text, re.MULTILINE):
+        closing = re.search(rf"^{re.escape(end)}$", text[opening.end() :], re.MULTILINE)
+        if closing is None:
             raise FacekdError(f"{path}: the marker {end!r} is missing; restore it or remove its opening one")
-        text = before + section + after
+        text = text[: opening.start()] + section + text[opening.end() + closing.end() :]
     else:
         text = text.rstrip("\n") + f"\n\n{section}\n"
     with atomic_file(path, overwrite=True) as file:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facekd.common.errors import FacekdError
-from facekd.common.markdown import replace_section
+from facekd.common.markdown import markdown_text, replace_section
 
 
 def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
@@ -31,6 +31,14 @@ def test_no_marker_ends_its_comment(tmp_path_factory: pytest.TempPathFactory, ma
     start, *_ = (line for line in path.read_text().splitlines() if line.startswith("<!--"))
     assert start.endswith(" -->") and "-->" not in start[:-3] and "--" not in start[4:-3]
     assert "first" not in path.read_text() and path.read_text().count("second") == 1
+
+
+def test_text_of_a_section_is_no_marker(tmp_path: Path) -> None:
+    path = tmp_path / "results.md"
+    hostile = "<!-- end of one -->"
+    for content in ("first", "second"):
+        replace_section(path, "one", f"- {markdown_text(hostile)} {content}\n")
+    assert path.read_text().count("end of one") == 2 and "first" not in path.read_text()
 
 
 def test_a_section_without_its_end_is_refused(tmp_path: Path) -> None:
