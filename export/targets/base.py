@@ -1,6 +1,5 @@
 """What every target is: `convert(network, folder, options)` writes the file that facekd.runtimes then runs."""
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError, require_modules
+from facekd.common.registry import Registry
 from facekd.export.network import Network
 from facekd.export.options import ExportOptions
 from facekd.runtimes.embedder import FileEmbedder
@@ -108,38 +108,33 @@ class Target(ABC):
             raise UsageError(f"target {self.name}, batch dynamic: its files have a fixed batch; give a number, as 1")
 
 
-_TARGETS: dict[str, type[Target]] = {}
-# Modules that register themselves when a target is first asked for; their packages are heavy.
-_MODULES = ("onnx", "coreml", "tflite", "executorch", "android")
+TARGETS: Registry[type[Target]] = Registry(
+    "target",
+    package="facekd.export.targets",
+    group="facekd.targets",
+    example="all, or package.module:Class",
+    first=("onnx", "coreml", "tflite", "executorch", "android"),
+)
 
 
 def register_target(target: type[Target]) -> type[Target]:
     """Class decorator: makes a target known by its name."""
-    _TARGETS[target.name] = target
+    TARGETS.register(target.name, target)
     return target
 
 
 def list_targets() -> list[str]:
-    """Names of all targets, in the order `all` takes them."""
-    _load()
-    return [name for name in _MODULES if name in _TARGETS] + sorted(set(_TARGETS) - set(_MODULES))
+    """Names of all targets, in the order `all` takes them: facekd's own, then others by name."""
+    return TARGETS.names()
 
 
 def get_target(name: str) -> Target:
-    """The target `name`.
+    """The target of a registered name, or of `package.module:Class`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none of this name, or its module is not trusted.
     """
-    _load()
-    if name not in _TARGETS:
-        raise UsageError(f"unknown target {name!r}; valid: {', '.join(list_targets())}, all")
-    return _TARGETS[name]()
-
-
-def _load() -> None:
-    for module in _MODULES:
-        importlib.import_module(f"facekd.export.targets.{module}")
+    return TARGETS.find(name)()
 
 
 def count(operators: Sequence[str]) -> dict[str, int]:

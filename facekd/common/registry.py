@@ -12,7 +12,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
@@ -31,11 +31,15 @@ class Registry(Generic[Entry]):
         package: the package whose modules register the shipped ones; a name of its own is enough, nothing is imported.
         group: the entry-point group by which other packages add theirs. Being installed is what makes them trusted.
         example: of a name that is code, for messages.
+        first: names that come first, in this order.
     """
 
-    def __init__(self, what: str, *, package: str, group: str, example: str = "package.module:Class") -> None:
+    def __init__(
+        self, what: str, *, package: str, group: str, example: str = "package.module:Class", first: Sequence[str] = ()
+    ) -> None:
         self.what, self.package, self.group, self.example = what, package, group, example
         self._entries: dict[str, Entry] = {}
+        self._first = list(first)
         self._complete = False
 
     def register(self, name: str, entry: Entry) -> None:
@@ -78,9 +82,9 @@ class Registry(Generic[Entry]):
         return self._entries[name]
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """All names: first those that come first, then the others, sorted."""
         self._load_all()
-        return sorted(self._entries)
+        return [name for name in self._first if name in self._entries] + sorted(self._entries.keys() - {*self._first})
 
     def _load(self, name: str) -> None:
         """Imports the module that the name leads to, if there is one of that name; else all."""

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from facekd.cli import export as verb
 from facekd.common.errors import FacekdError, UsageError
 from facekd.export.golden import read_golden
-from facekd.export.targets.base import _TARGETS
+from facekd.export.targets.base import TARGETS
 from facekd.export.targets.onnx import OnnxTarget
 from facekd.schemas.manifest import read_manifest
 
@@ -129,7 +129,7 @@ class _Broken(OnnxTarget):
 def test_all_goes_on_past_a_failure_and_exits_1(
     app: typer.Typer, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_TARGETS, "broken", _Broken)
+    monkeypatch.setitem(TARGETS._entries, "broken", _Broken)
     monkeypatch.setattr(sys, "argv", ["facekd", "export", "as", "typed"])
     out, results = tmp_path / "out", tmp_path / "results.md"
     results.write_text("# Results\n\nSomething measured by hand.\n")
@@ -154,7 +154,7 @@ def test_all_goes_on_past_a_failure_and_exits_1(
 def test_resume_keeps_what_is_finished_and_refuses_what_is_something_else(
     app: typer.Typer, artefact: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_TARGETS, "broken", _Broken)
+    monkeypatch.setitem(TARGETS._entries, "broken", _Broken)
     out = tmp_path / "out"
     shutil.copytree(artefact, out / "onnx-fp32")
     before = (out / "onnx-fp32" / "manifest.json").read_bytes()
