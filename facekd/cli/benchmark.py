@@ -19,7 +19,10 @@ Models = Annotated[
     list[Path], typer.Argument(help="Artefact folders, folders of artefacts, bundles, .onnx and .tflite files.")
 ]
 Runtime = Annotated[
-    str | None, typer.Option("--runtime", help="Only onnxruntime, litert, executorch, torch or coreml; by comma.")
+    str | None,
+    typer.Option(
+        "--runtime", help="Only onnxruntime, litert, executorch, torch or coreml, or package.module:Class; by comma."
+    ),
 ]
 Pin = Annotated[str | None, typer.Option("--pin", help="Keep the measuring process on these cores, such as 0,1.")]
 Mean = Annotated[str | None, typer.Option(help="Foreign files: mean pixel, one number or R,G,B. Default 127.5.")]

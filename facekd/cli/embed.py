@@ -11,6 +11,7 @@ from facekd.cli.evaluate import (
     Colour,
     Layout,
     Mean,
+    RuntimeName,
     Std,
     Threads,
     open_model,
@@ -35,6 +36,7 @@ def embed(
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
+    runtime: RuntimeName = None,
     batch_size: BatchSize = 64,
     threads: Threads = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
@@ -49,7 +51,7 @@ def embed(
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: choose another name, or overwrite it with --overwrite")
     paths, passed_over = find_images(images)
-    embedder = open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads)
+    embedder = open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads, runtime=runtime)
     result = embed_files(
         embedder,
         paths,

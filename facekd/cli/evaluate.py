@@ -21,6 +21,9 @@ Mean = Annotated[str | None, typer.Option(help="Foreign file: mean pixel, one nu
 Std = Annotated[str | None, typer.Option(help="Foreign file: pixel standard deviation, one number or R,G,B.")]
 Colour = Annotated[str | None, typer.Option(help="Foreign file: channel order, RGB (default) or BGR.")]
 Layout = Annotated[str | None, typer.Option(help="Foreign file: NCHW or NHWC, where its shape does not tell.")]
+RuntimeName = Annotated[
+    str | None, typer.Option("--runtime", help="Runtime, or package.module:Class. Default: by the file's suffix.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a batch.")]
 
@@ -55,6 +58,7 @@ def evaluate(
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
+    runtime: RuntimeName = None,
     detector: Annotated[Path | None, typer.Option(help="YuNet .onnx: --images holds photographs; align them.")] = None,
     missing: Annotated[str, typer.Option(help="No face found: refuse, or centre (crop the middle).")] = "refuse",
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.png (ROC, DET, scores) and .json.")] = None,
@@ -81,7 +85,9 @@ def evaluate(
             raise UsageError(f"{unused[0]} belongs to --pairs: leave it out with --benchmark {benchmark}")
         _evaluate_benchmark(
             model,
-            functools.partial(open_model, model, mean=mean, std=std, colour=colour, layout=layout, threads=threads),
+            functools.partial(
+                open_model, model, mean=mean, std=std, colour=colour, layout=layout, threads=threads, runtime=runtime
+            ),
             benchmark,
             data,
             out=out,
@@ -107,7 +113,7 @@ def evaluate(
         raise UsageError(f"--save-thresholds writes into a bundle's card.json: {model} is not a bundle")
     evaluation = evaluate_model(
         model,
-        open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads),
+        open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads, runtime=runtime),
         pairs,
         images=images,
         folds=parse_folds(folds),
@@ -164,12 +170,25 @@ def _evaluate_benchmark(
 
 
 def open_model(
-    path: Path, *, mean: str | None, std: str | None, colour: str | None, layout: str | None, threads: int | None
+    path: Path,
+    *,
+    mean: str | None,
+    std: str | None,
+    colour: str | None,
+    layout: str | None,
+    threads: int | None,
+    runtime: str | None = None,
 ) -> "Embedder":
     """Opens what the options of a verb describe."""
     from facekd.runtimes.opening import open_model as open_it
 
-    return open_it(path, input_spec=parse_input_spec(mean, std, colour), layout=parse_layout(layout), threads=threads)
+    return open_it(
+        path,
+        input_spec=parse_input_spec(mean, std, colour),
+        layout=parse_layout(layout),
+        threads=threads,
+        runtime=runtime,
+    )
 
 
 def parse_folds(text: str) -> list[int] | None:

@@ -9,7 +9,7 @@ from facekd.runtimes.base import OpenOptions, Session, get_runtime, model_suffix
 from facekd.runtimes.embedder import Embedder, FileEmbedder
 from facekd.runtimes.encoding import InputEncoding, Layout
 from facekd.runtimes.files import ModelFiles
-from facekd.schemas.card import CARD_FILE
+from facekd.schemas.card import CARD_FILE, read_card
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import MANIFEST_FILE, ArtefactInput, Manifest, read_manifest
 
@@ -47,7 +47,7 @@ def open_model(
             raise UsageError(f"{path} states its own input spec in {marker}: leave mean, std, colour, layout out")
         if marker == MANIFEST_FILE:
             return open_artefact(path, threads=threads, runtime=runtime)
-        return _open_bundle(path, threads)
+        return _open_bundle(path, threads, runtime)
     return open_file(path, input_spec=input_spec, layout=layout, threads=threads, runtime=runtime)
 
 
@@ -137,8 +137,12 @@ def verify_model(folder: Path, manifest: Manifest) -> None:
             raise FacekdError(f"{model.parent / name} {why}; export the bundle again")
 
 
-def _open_bundle(path: Path, threads: int | None) -> "ModelEmbedder":
-    """On the GPU where there is one."""
+def _open_bundle(path: Path, threads: int | None, runtime: str | None) -> "ModelEmbedder | FileEmbedder":
+    """By torch itself, on the GPU where there is one, unless another runtime is named."""
+    if runtime not in (None, "torch"):
+        card = read_card(path)
+        session = open_session(path, threads=threads, runtime=runtime)
+        return FileEmbedder(session, InputEncoding(spec=card.input), embedding_width=card.embedding_width)
     import torch
 
     from facekd.models.bundle import load_bundle

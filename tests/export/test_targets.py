@@ -18,7 +18,7 @@ from facekd.export.targets import get_target, list_targets
 from facekd.export.targets.base import Target
 from facekd.models.bundle import Bundle, describe
 from facekd.models.registry import create_model
-from facekd.runtimes.opening import open_artefact
+from facekd.runtimes.opening import open_artefact, open_file
 from facekd.schemas.manifest import Manifest, hash_files, read_manifest
 
 CELLS = [
@@ -100,6 +100,23 @@ def test_artefact_is_the_bundle(
     assert manifest.thresholds == [{"far": 0.001, "threshold_cos": 0.31, "dataset": "drawn"}]
     assert "synthetic" in manifest.parity.source
     assert (folder / manifest.log).is_file()
+
+
+@pytest.mark.parametrize("target", [target for target, precision in CELLS if precision == "fp32"])
+def test_the_file_alone_shows_what_its_manifest_says(artefacts: dict[tuple[str, str], Path], target: str) -> None:
+    """Opened as a foreign file, by what its own input and output declare."""
+    maker_of(target)
+    folder = artefacts[target, "fp32"]
+    manifest = read_manifest(folder)
+    images = faces_from_source("synthetic:identities=3,images=1,seed=11", 3, (112, 112)).images
+    stated = open_artefact(folder, threads=1)
+    shown = open_file(folder / manifest.model, input_spec=manifest.input.spec, threads=1)
+    assert (shown.embedding_width, shown.layout, shown.fixed_batch) == (
+        stated.embedding_width,
+        stated.layout,
+        stated.fixed_batch,
+    )
+    np.testing.assert_array_equal(shown.embed(images), stated.embed(images))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

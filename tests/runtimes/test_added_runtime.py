@@ -162,6 +162,5 @@ def test_a_package_of_ones_own_is_evaluated_and_benchmarked(tmp_path: Path, foun
     (record,) = facekd("benchmark", model, *timing, *named)["records"]
     assert record["setup"]["runtime"] == (named[1] if named else "product")
     assert record["model"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
-    if found == "installed":
-        report = facekd("evaluate", model, "--pairs", "synthetic:identities=10,pairs=20")
-        assert report["sets"][0]["pairs"] == 20
+    report = facekd("evaluate", model, "--pairs", "synthetic:identities=10,pairs=20", *named)
+    assert report["sets"][0]["pairs"] == 20
