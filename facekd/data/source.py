@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from facekd.common.errors import FacekdError
+from facekd.common.hashing import parts_sha256
 
 ALIGNED_SIZE = (112, 112)
 
@@ -53,3 +54,28 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """sha256 (hex) that changes when the data does, cheap to compute: of the index and sizes, not the pixels."""
         ...
+
+
+class Identities:
+    """A number of people without their images: for a task whose images come from somewhere else.
+
+    Args:
+        num_identities: labels are 0 .. num_identities - 1.
+        name: of the data.
+    """
+
+    def __init__(self, num_identities: int, *, name: str = "data of one's own") -> None:
+        self.num_identities, self.name = num_identities, name
+        self.labels = np.arange(num_identities, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self.num_identities
+
+    def key(self, i: int) -> str:
+        return str(i)
+
+    def read(self, i: int) -> np.ndarray:
+        raise UnreadableImage(self.key(i), f"{self.name} is known by its number of identities alone")
+
+    def fingerprint(self) -> str:
+        return parts_sha256("identities", str(self.num_identities), self.name)

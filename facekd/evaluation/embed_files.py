@@ -86,19 +86,25 @@ def embed_files(
     return FileEmbeddings(paths=kept, embeddings=embeddings, skipped=skipped)
 
 
-def read_crop(path: Path, embedder: Embedder, detector: "YuNet | None") -> FaceCrop:
-    """An image file as the model's aligned crop; without a detector it must be one already (then score 1, 1 face).
+def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: "YuNet | None") -> FaceCrop:
+    """An image as the model's aligned crop; without a detector it must be one already (then score 1, 1 face).
+
+    Args:
+        image: a file, or uint8 RGB [h, w, 3].
+        embedder: the model.
+        detector: finds the face.
 
     Raises:
         UnreadableImage: not an image, no face found, or not of the model's size.
     """
-    image = decode_image(read_image_file(path), str(path))
+    name = "the image" if isinstance(image, np.ndarray) else str(image)
+    pixels = image if isinstance(image, np.ndarray) else decode_image(read_image_file(Path(image)), name)
     if detector is None:
-        check_size(image, str(path), embedder.input.size)
-        return FaceCrop(image=image, score=1.0, faces=1)
-    crop = crop_face(image, detector, embedder.input.size)
+        check_size(pixels, name, embedder.input.size)
+        return FaceCrop(image=pixels, score=1.0, faces=1)
+    crop = crop_face(pixels, detector, embedder.input.size)
     if crop is None:
-        raise UnreadableImage(str(path), "no face found")
+        raise UnreadableImage(name, "no face found")
     return crop
 
 
