@@ -30,9 +30,8 @@ def main(out: Path, steps: int = 6) -> list[tuple[int, float]]:
         best = int(cosines.argmax())
         found.append((int(people.labels[enrolled[best]]), float(cosines[best])))
     right = np.mean([person == people.labels[3 * number + 2] for number, (person, _) in enumerate(found)])
-    print(
-        f"{right:.0%} of 10 probes found at rank 1; who is nobody enrolled needs a threshold: facekd evaluate --save-thresholds"
-    )
+    print(f"{right:.0%} of 10 probes found at rank 1. To know who is not enrolled takes a threshold:")
+    print("facekd evaluate BUNDLE --pairs SET --save-thresholds")
     return found
 
 

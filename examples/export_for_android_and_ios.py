@@ -19,10 +19,8 @@ def main(out: Path, targets: tuple[str, ...] = ("onnx", "tflite", "coreml")) -> 
         manifest = facekd.export_bundle(bundle, out / target, target=target)
         # What a device farm, or a colleague with the folder alone, would run again.
         report = facekd.check_artefact(out / target)
-        parity = manifest.parity.cosine_min
-        print(
-            f"{target}: {manifest.model}, {manifest.size_bytes / 1e6:.2f} MB, worst cosine {parity:.6f}, {report.runtime}"
-        )
+        size_mb, cosine = manifest.size_bytes / 1e6, manifest.parity.cosine_min
+        print(f"{target}: {manifest.model}, {size_mb:.2f} MB, worst cosine {cosine:.6f} on {report.runtime}")
         artefacts.append(out / target)
     return artefacts
 
