@@ -1,5 +1,6 @@
 """What is benchmarked: an exported artefact, a folder of them, a bundle, or a foreign model file."""
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from facekd.common.errors import UsageError
+from facekd.common.text import plain
 from facekd.common.trust import names_code
 from facekd.export.faces import synthetic_faces
 from facekd.export.golden import read_golden
@@ -22,6 +24,8 @@ from facekd.schemas.card import CARD_FILE
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import MANIFEST_FILE, Manifest, read_manifest, verify_files
 from facekd.schemas.record import ModelFacts
+
+log = logging.getLogger(__name__)
 
 FOREIGN = "foreign"
 """Target of a file that facekd did not export."""
@@ -100,7 +104,11 @@ def find_subjects(
         if runtime not in timed and not names_code(runtime):
             raise UsageError(f"--runtime {runtime}: valid are {', '.join(timed)}, or package.module:Class")
     with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "said.log"):  # what runtimes say at import
-        return _find(paths, runtimes, input_spec, layout)
+        found = _find(paths, runtimes, input_spec, layout)
+    for subject in found:
+        for note in subject.encoding.notes:
+            log.warning("%s", plain(note))
+    return found
 
 
 def _find(

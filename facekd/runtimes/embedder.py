@@ -63,6 +63,11 @@ class FileEmbedder:
         return self.encoding.spec
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the person who gave the file: whatever is not as they may expect."""
+        return self.encoding.notes
+
+    @property
     def layout(self) -> Layout:
         """Of the model's input."""
         return self.encoding.layout

@@ -9,6 +9,7 @@ import numpy as np
 
 from facekd.common.errors import UsageError
 from facekd.runtimes.base import IMAGE, Tensor
+from facekd.runtimes.input_range import fitted_spec
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import ArtefactInput
 
@@ -33,6 +34,7 @@ class InputEncoding:
             itself; "rgb": pixels as they are, for one that orders the channels too.
         dtype: NumPy's name.
         quantisation: (scale, zero point) of a quantised input: stored = round(real / scale) + zero point.
+        notes: what to say of it to the person who gave the file: whatever is not as they may expect.
     """
 
     spec: InputSpec
@@ -41,6 +43,7 @@ class InputEncoding:
     values: Values = "normalised"
     dtype: str = "float32"
     quantisation: tuple[float, int] | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_artefact(cls, stated: ArtefactInput) -> "InputEncoding":
@@ -68,7 +71,7 @@ class InputEncoding:
             layout: needed only where the shape does not tell.
 
         Raises:
-            UsageError: the input takes no images, or the layout does not show.
+            UsageError: the input takes no images, cannot hold pixels normalised by `spec`, or its layout does not show.
         """
         quantised = tensor.quantisation is not None and tensor.dtype in ("int8", "uint8", "int16")
         if tensor.dtype not in (*_FLOATS, "uint8", IMAGE) and not quantised:
@@ -76,7 +79,8 @@ class InputEncoding:
                 f"{path} takes {tensor.dtype} at {tensor.name!r}: valid are {', '.join(_FLOATS)}, uint8, and integers "
                 "with a quantisation"
             )
-        spec = spec or InputSpec()
+        spec, note = fitted_spec(path, tensor, spec or InputSpec()) if quantised else (spec or InputSpec(), None)
+        notes = [note] if note else []
         found = find_layout(path, tensor.shape, layout)
         rows, columns = (2, 3) if found == "NCHW" else (1, 2)
         size = (tensor.shape[rows] or spec.size[0], tensor.shape[columns] or spec.size[1])
@@ -85,6 +89,8 @@ class InputEncoding:
             values = "rgb"
         elif tensor.dtype == "uint8" and not quantised:
             values = "ordered"
+            unused = " (mean and std are not used)" if spec.model_fields_set & {"mean", "std"} else ""
+            notes.append(f"{path} takes uint8 at {tensor.name!r}: fed the pixels 0 to 255 as they are{unused}")
         return cls(
             spec=spec.model_copy(update={"size": size}),
             layout=found,
@@ -92,6 +98,7 @@ class InputEncoding:
             values=values,
             dtype="float32" if tensor.dtype == IMAGE else tensor.dtype,
             quantisation=tensor.quantisation,
+            notes=tuple(notes),
         )
 
     def encode(self, images: "np.ndarray | torch.Tensor") -> np.ndarray:

@@ -1,10 +1,12 @@
 """Opening whatever holds a face model: a bundle, an exported artefact, or a model file of somebody else's."""
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.text import plain
 from facekd.runtimes.base import OpenOptions, Session, get_runtime, model_suffixes, runtime_for
 from facekd.runtimes.embedder import Embedder, FileEmbedder
 from facekd.runtimes.encoding import InputEncoding, Layout
@@ -15,6 +17,8 @@ from facekd.schemas.manifest import MANIFEST_FILE, ArtefactInput, Manifest, read
 
 if TYPE_CHECKING:
     from facekd.models.embedder import ModelEmbedder
+
+log = logging.getLogger(__name__)
 
 
 def open_model(
@@ -71,7 +75,10 @@ def open_file(
         )
         raise UsageError(f"model {path} is {kind}: {valid}")
     session = open_session(path, threads=threads, runtime=runtime)
-    return FileEmbedder(session, InputEncoding.of_file(path, session.input, spec=input_spec, layout=layout))
+    embedder = FileEmbedder(session, InputEncoding.of_file(path, session.input, spec=input_spec, layout=layout))
+    for note in embedder.notes:
+        log.warning("%s", plain(note))
+    return embedder
 
 
 def open_artefact(folder: Path, *, threads: int | None = None, runtime: str | None = None) -> FileEmbedder:

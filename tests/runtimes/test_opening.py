@@ -200,6 +200,47 @@ def test_tflite_integer_input_and_output_go_through_their_quantisation(tmp_path:
     assert (np.abs(output - real) < 0.51 * out_scale).mean() > 0.9
 
 
+@pytest.mark.parametrize(
+    ("scale", "zero", "unsigned", "fed"),
+    [
+        (1.0, 0, True, lambda pixels: pixels),
+        (1 / 255, 0, True, lambda pixels: pixels / 255),
+        (1 / 255, -128, False, lambda pixels: pixels / 255),
+        (1.0, -128, False, lambda pixels: pixels),
+        (1.0, 0, False, lambda pixels: pixels - 128),
+        (2 / 255, 128, True, lambda pixels: (pixels - 127.5) / 127.5),
+        (1 / 128, 0, False, lambda pixels: (pixels - 127.5) / 127.5),
+    ],
+)
+def test_a_quantised_input_is_fed_what_its_range_holds_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scale: float, zero: int, unsigned: bool, fed: object
+) -> None:
+    output = (4.0 * max(scale * 127, 1), 128 if unsigned else 0)
+    weight = write_tflite(tmp_path / "m.tflite", input_q=(scale, zero), output_q=output, unsigned=unsigned)
+    runner = open_file(tmp_path / "m.tflite", threads=1)
+    x = fed(IMAGES.astype(np.float64)).transpose(0, 2, 3, 1).reshape(7, 48)  # type: ignore[operator]
+    span = np.abs(x @ weight).max()
+    # Half a step of the output, and of the input times all weights.
+    allowed = 0.51 * output[0] + 0.51 * scale * np.abs(weight).sum(0).max() * (1 if span else 0)
+    limits = (np.iinfo(np.uint8 if unsigned else np.int8).max - output[1]) * output[0]
+    np.testing.assert_allclose(
+        runner(torch.from_numpy(IMAGES)).numpy(), np.clip(x @ weight, -limits - output[0], limits), atol=allowed
+    )
+    usual = runner.input.mean == (127.5,) * 3
+    assert usual == (scale in (2 / 255, 1 / 128))
+    assert ("quantised input" in caplog.text) == (not usual)
+
+
+def test_a_quantised_input_that_cannot_hold_what_was_asked_for_is_refused(tmp_path: Path) -> None:
+    write_tflite(tmp_path / "m.tflite", input_q=(1.0, 0), output_q=(1.0, 0), unsigned=True)
+    given = InputSpec(mean=(127.5,) * 3, std=(128.0,) * 3)
+    with pytest.raises(UsageError, match=r"holds values from 0 to 255 .* give --mean 0 --std 1"):
+        open_file(tmp_path / "m.tflite", input_spec=given, threads=1)
+    write_tflite(tmp_path / "wide.tflite", input_q=(1000.0, 0), output_q=(1.0, 0))
+    with pytest.raises(UsageError, match="in 0 steps; give those it was made with"):
+        open_file(tmp_path / "wide.tflite", threads=1)
+
+
 def write_artefact(folder: Path, *, preprocess: str, **changes: object) -> Path:
     """An artefact folder around write_onnx's model, with a manifest that fits it but for `changes`."""
     folder.mkdir()

@@ -34,7 +34,7 @@ class ModelFileTeacher(Teacher):
         session = open_session(path, threads=torch.get_num_threads())
         encoding = InputEncoding.of_file(path, session.input)
         shapes = f"teacher {path} maps {list(session.input.shape)} to {list(session.output.shape)}"
-        if encoding.values != "normalised" or not session.output.is_embedding:
+        if encoding.values != "normalised" or encoding.notes or not session.output.is_embedding:
             raise FacekdError(f"{shapes}: a model from normalised images to an embedding [b, e] is needed")
         if (encoding.batch and session.runtime.free_batch) or None in session.output.shape[1:]:
             raise FacekdError(f"{shapes}: export it with a batch of any size and an embedding of a fixed width")
