@@ -1,5 +1,6 @@
 """The recipe: every shipped one parses, overrides reach every field, mistakes are one line that helps."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,65 @@ def test_not_yaml(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UsageError, match="is not YAML") as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)
+
+
+def test_aliases_that_unfold_to_billions_are_refused_in_a_short_line(tmp_path: Path) -> None:
+    """341 bytes of nine levels stand for 10^9 values."""
+    bomb = alias_bomb(9)
+    for content in (
+        bomb + "name: *i",
+        bomb + "distillation: *i",
+        bomb + "data: {source: *i}",
+        bomb.replace("a:", "i:"),
+    ):
+        (tmp_path / "r.yaml").write_text(content, encoding="utf-8")
+        with pytest.raises(UsageError, match="aliases") as caught:
+            load_recipe(tmp_path / "r.yaml")
+        assert len(str(caught.value)) < 300
+    with pytest.raises(UsageError, match="aliases"):
+        load_recipe("quickstart-undistilled", ["name={" + bomb.replace("\n", ", ") + "z: *i}"])
+    (tmp_path / "r.yaml").write_text("name: &name [*name]", encoding="utf-8")
+    with pytest.raises(UsageError, match="inside what it names"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_aliases_of_a_sensible_number_are_read(tmp_path: Path) -> None:
+    text = "name: &n x\ndata: {source: 'synthetic:identities=4'}\nmodel: {arguments: {activation: *n}}"
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
+    assert load_recipe(tmp_path / "r.yaml").model.arguments == {"activation": "x"}
+
+
+@pytest.mark.parametrize("value", ["[" * 2_000, "2001-99-99", "9" * 10_000, "{[a]: b}", "x" * 10_000_001])
+def test_an_override_that_is_not_yaml_is_one_line(value: str) -> None:
+    with pytest.raises(UsageError, match="is not YAML") as caught:
+        load_recipe("quickstart-undistilled", [f"name={value}"])
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"name": "x" * 10**6, "data": 3},
+        {"x" * 10**6: 1},
+        {"name": "x", "data": {"source": "s", "x" * 10**6: 1}},
+        {"name": "x", "data": {"source": ["x" * 10**6]}},
+        {"name": "x", "data": {"source": {"x" * 10**6: [1, 2]}}},
+        {**MINIMAL, "distillation": [["x" * 10**6]]},
+        {**MINIMAL, "distillation": ["x" * 10**6, "x" * 10**6]},
+        {**MINIMAL, "distillation": [{"kd": {"x" * 10**6: 1}}]},
+        {**MINIMAL, "head": {"init": "x" * 10**6}},
+        {**MINIMAL, "training": {"precision": "x" * 10**6}},
+    ],
+)
+def test_a_value_of_a_million_characters_is_not_repeated(tmp_path: Path, content: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(tmp_path / "r.yaml", content))
+    assert len(str(caught.value)) < 1000
+
+
+def alias_bomb(levels: int) -> str:
+    """Lines `b: &b [*a, ...]`, each ten times what the one before stands for."""
+    names = "abcdefghijk"[:levels]
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x,x]"]
+    lines += [f"{name}: &{name} [" + ",".join([f"*{before}"] * 10) + "]" for before, name in pairwise(names)]
+    return "\n".join(lines) + "\n"

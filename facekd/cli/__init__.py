@@ -10,6 +10,9 @@ from facekd.common.errors import FacekdError, one_line
 from facekd.common.text import plain
 from facekd.common.versions import __version__
 
+MAX_MESSAGE = 2_000
+"""Characters of an error's line."""
+
 app = typer.Typer(
     name="facekd",
     help="Distil a Transformer face-recognition teacher into a CNN student, and ship it on a phone.",
@@ -93,5 +96,11 @@ def main() -> None:
 def _in_words(error: Exception) -> str:
     """What to say of an error; one that nobody foresaw says how to see more."""
     if isinstance(error, FacekdError | OSError | MemoryError):
-        return one_line(error, limit=None)
+        return _bounded(one_line(error, limit=None))
     return f"unexpected {type(error).__name__}: {one_line(error)} (--debug shows the trace)"
+
+
+def _bounded(message: str) -> str:
+    """A message of a line, its middle left out where something that a damaged file holds fills it."""
+    half = MAX_MESSAGE // 2
+    return message if len(message) <= MAX_MESSAGE else f"{message[:half]} ... {message[-half:]}"

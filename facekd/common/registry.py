@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from facekd.common.errors import UsageError
 from facekd.common.trust import import_code, names_code
+from facekd.common.validation import shown
 
 Entry = TypeVar("Entry")
 Registered = TypeVar("Registered")
@@ -78,7 +79,9 @@ class Registry(Generic[Entry]):
         if name not in self._entries:
             close = difflib.get_close_matches(name, self._entries, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise UsageError(f"unknown {self.what} {name!r}{hint}; valid: {', '.join(self.names())} or {self.example}")
+            raise UsageError(
+                f"unknown {self.what} {shown(name)}{hint}; valid: {', '.join(self.names())} or {self.example}"
+            )
         return self._entries[name]
 
     def names(self) -> list[str]:

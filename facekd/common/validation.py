@@ -25,12 +25,12 @@ def explain(error: ValidationError, schema: type[BaseModel] | None = None) -> st
     first = error.errors()[0]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     place = [part for part in first["loc"] if part not in ("bool", "literal['auto']", "literal['dynamic']")]
-    field = ".".join(map(str, place))
+    field = ".".join(map(_short, place))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return _unknown(field, place, schema) + more
     if first["type"] == "missing":
-        return f"field {field!r} is missing{more}"
+        return f"field {shown(field)} is missing{more}"
     if first["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}{more}"
     if not field:
@@ -53,6 +53,10 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
+def _short(name: int | str) -> str:
+    return str(name)[:SHOWN_CHARACTERS]
+
+
 def _is_deep(value: Any) -> bool:
     entries = list(value.values()) if isinstance(value, dict) else list(value)
     return any(isinstance(entry, dict | list | tuple | set) and len(entry) > 0 for entry in entries)
@@ -60,11 +64,11 @@ def _is_deep(value: Any) -> bool:
 
 def _unknown(field: str, place: list[int | str], schema: type[BaseModel] | None) -> str:
     if schema is None:
-        return f"unknown field {field!r}"
+        return f"unknown field {shown(field)}"
     valid = sorted(_section(schema, place).model_fields)
-    close = difflib.get_close_matches(str(place[-1]), valid, n=1)
+    close = difflib.get_close_matches(_short(place[-1]), valid, n=1)
     hint = f", did you mean {close[0]!r}? Valid" if close else "; valid"
-    return f"unknown field {field!r}{hint} here: {', '.join(valid)}"
+    return f"unknown field {shown(field)}{hint} here: {', '.join(valid)}"
 
 
 def _section(schema: type[BaseModel], place: list[int | str]) -> type[BaseModel]:

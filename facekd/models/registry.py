@@ -14,6 +14,7 @@ from torch import nn
 
 from facekd.common.errors import UsageError
 from facekd.common.registry import Registry
+from facekd.common.validation import shown
 
 Role = Literal["student", "teacher"]
 Function = TypeVar("Function", bound=Callable[..., nn.Module])
@@ -147,7 +148,9 @@ def _check_arguments(name: str, build: Callable[..., nn.Module], arguments: dict
         return
     unknown = [key for key in arguments if key not in parameters]
     if unknown:
-        raise UsageError(f"model {name!r} takes no argument {unknown[0]!r}; valid: {', '.join(parameters) or 'none'}")
+        raise UsageError(
+            f"model {name!r} takes no argument {shown(unknown[0])}; valid: {', '.join(parameters) or 'none'}"
+        )
     required = [
         key
         for key, p in parameters.items()

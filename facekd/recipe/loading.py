@@ -5,12 +5,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from facekd.common.errors import UsageError, one_line
 from facekd.common.trust import check_all_trusted
 from facekd.common.validation import explain
+from facekd.common.yaml_text import MAX_CHARACTERS, parse_yaml
 from facekd.recipe.overrides import apply_override
 from facekd.recipe.schema import Recipe
 
@@ -64,10 +64,11 @@ def read_yaml(
             raise UsageError(f"no {kind} {str(path)!r}: give a YAML file or one of {', '.join(known)}")
         path = known[str(path)]
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # RecursionError: a thousand open brackets. ValueError: bytes that are no text, a number of a million digits.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{kind} {path} is not YAML: {one_line(error, limit=1000)}") from error
+        if path.stat().st_size > MAX_CHARACTERS:
+            raise UsageError(f"{kind} {path} is {path.stat().st_size:,} bytes long: that is no {kind}")
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no YAML, or bytes that are no text
+        raise UsageError(f"{kind} {path} is not YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{kind} {path} holds {type(content).__name__}, expected fields such as {fields}")
     return path, content

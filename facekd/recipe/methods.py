@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from facekd.common.errors import UsageError
 from facekd.common.registry import Registry
 from facekd.common.trust import names_code
-from facekd.common.validation import StrictSchema, explain
+from facekd.common.validation import StrictSchema, explain, shown
 
 
 class MethodSettings(StrictSchema):
@@ -67,12 +67,12 @@ def normalised(given: Any) -> list[dict[str, dict[str, Any]]]:
     for one in given:
         entry = {one: {}} if isinstance(one, str) else one
         if not isinstance(entry, dict) or len(entry) != 1:
-            raise ValueError(f"each entry is one method with its settings, got {one!r}")
+            raise ValueError(f"each entry is one method with its settings, got {shown(one)}")
         name, settings = next(iter(entry.items()))
         entries.append({str(name): settings or {}})
     names = [next(iter(entry)) for entry in entries]
     if len(set(names)) != len(names):
-        raise ValueError(f"each method at most once, got {names}")
+        raise ValueError(f"each method at most once, got {shown(names)}")
     return entries
 
 
@@ -108,7 +108,8 @@ def find_method(name: str, *, wanted_by: str | None = None) -> type[Method]:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise UsageError(
-            f"unknown distillation method {name!r}{hint}; valid: {', '.join(sorted(known))} or package.module:Class"
+            f"unknown distillation method {shown(name)}{hint}; "
+            f"valid: {', '.join(sorted(known))} or package.module:Class"
         )
     return known[name].find(name)
 
@@ -137,7 +138,7 @@ def check_settings(name: str, method: type[Method], values: dict[str, Any]) -> M
         first = error.errors()[0]
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             valid = ", ".join(sorted(method.Settings.model_fields))
-            raise UsageError(f"{name} has no setting {first['loc'][0]!r}; valid: {valid}") from error
+            raise UsageError(f"{name} has no setting {shown(first['loc'][0])}; valid: {valid}") from error
         raise UsageError(f"{name}{'.' if first['loc'] else ': '}{explain(error, method.Settings)}") from error
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import yaml
-
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
+from facekd.common.yaml_text import InvalidYaml, parse_yaml
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
@@ -16,11 +16,11 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
-        raise UsageError(f"--set {override!r}: expected field.subfield=value, for example training.epochs=5")
+        raise UsageError(f"--set {shown(override)}: expected field.subfield=value, for example training.epochs=5")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {override!r}: the value is not YAML") from error
+        value = parse_yaml(text)
+    except InvalidYaml as error:
+        raise UsageError(f"--set {shown(override)}: the value is not YAML: {error}") from error
     place: Any = content
     for position, key in enumerate(keys):
         last = position == len(keys) - 1
@@ -40,7 +40,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
                     place[key] = [] if key == "distillation" and position == 0 else {}
                 place = place[key]
         else:
-            raise UsageError(f"--set {override!r}: {'.'.join(keys[:position])} is a value, it has no field {key!r}")
+            raise UsageError(
+                f"--set {shown(override)}: {'.'.join(keys[:position])} is a value, it has no field {shown(key)}"
+            )
 
 
 def _list_entry(entries: list[Any], name: str, override: str) -> dict[str, Any]:
@@ -53,6 +55,8 @@ def _list_entry(entries: list[Any], name: str, override: str) -> dict[str, Any]:
         if isinstance(entry, dict) and name in entry:
             return entry
     if name.isdigit():
-        raise UsageError(f"--set {override!r}: address a method by its name, for example distillation.urfm.heads=4")
+        raise UsageError(
+            f"--set {shown(override)}: address a method by its name, for example distillation.urfm.heads=4"
+        )
     entries.append(added)
     return added

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facekd.common.errors import UsageError
-from facekd.common.validation import explain
+from facekd.common.validation import explain, shown
 from facekd.recipe import ModelConfig, Recipe, Section, load_recipe, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -87,20 +87,20 @@ class Grid(Section):
     def _names_make_folders(cls, entries: dict[str, Any]) -> dict[str, Any]:
         for name in entries:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} names a folder: letters, digits and . _ + - only")
+                raise ValueError(f"{shown(name)} names a folder: letters, digits and . _ + - only")
         return entries
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError(f"each seed once and none below 0, got {seeds}")
+            raise ValueError(f"each seed once and none below 0, got {shown(seeds)}")
         return seeds
 
     @model_validator(mode="after")
     def _baseline_is_a_method(self) -> "Grid":
         if self.baseline is not None and self.baseline not in self.methods:
-            raise ValueError(f"baseline {self.baseline!r} is none of the methods: {', '.join(self.methods)}")
+            raise ValueError(f"baseline {shown(self.baseline)} is none of the methods: {', '.join(self.methods)}")
         return self
 
     @model_validator(mode="after")
@@ -108,7 +108,9 @@ class Grid(Section):
         for method, sections in self.methods.items():
             name = sections.get("teacher")
             if isinstance(name, str) and name not in self.teachers:
-                raise ValueError(f"method {method} learns from {name!r}, none of the teachers: {list(self.teachers)}")
+                raise ValueError(
+                    f"method {method} learns from {shown(name)}, none of the teachers: {list(self.teachers)}"
+                )
         return self
 
     @property
@@ -187,7 +189,9 @@ def grid_cells(
     if grid.baseline is not None:
         first = next(cell for cell in cells if cell.method == grid.baseline)
         if learns_from_teacher(first.recipe):
-            raise UsageError(f"baseline {grid.baseline!r} learns from the teacher: it is what a student is without one")
+            raise UsageError(
+                f"baseline {shown(grid.baseline)} learns from the teacher: it is what a student is without one"
+            )
     return cells, base.evaluation.report
 
 

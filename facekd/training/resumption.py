@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.distributed import collectives
 from facekd.recipe import Recipe
 
@@ -59,8 +60,8 @@ def check(state: Mapping[str, Any], recipe: Recipe, data: Identified, *, warn: C
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name) and name not in FREE_FIELDS:
                 raise UsageError(
-                    f"cannot resume with another recipe: {name} was {before.get(name)!r}, is now {now.get(name)!r}. "
-                    "Give the same recipe, or another --out"
+                    f"cannot resume with another recipe: {name} was {shown(before.get(name))}, "
+                    f"is now {shown(now.get(name))}. Give the same recipe, or another --out"
                 )
     if state["data"] != data.fingerprint():
         raise UsageError(
