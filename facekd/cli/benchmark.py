@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from facekd.cli.evaluate import parse_input_spec, parse_layout
+from facekd.cli.default_command import DefaultCommandGroup
+from facekd.cli.evaluate import Colour, Layout, Mean, Std
 from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.parsing import parse_cores, parse_counts, parse_duration, parse_input_spec, parse_layout, split_list
 from facekd.common.errors import UsageError
 
 Models = Annotated[
@@ -25,32 +26,16 @@ Runtime = Annotated[
     ),
 ]
 Pin = Annotated[str | None, typer.Option("--pin", help="Keep the measuring process on these cores, such as 0,1.")]
-Mean = Annotated[str | None, typer.Option(help="Foreign files: mean pixel, one number or R,G,B. Default 127.5.")]
-Std = Annotated[str | None, typer.Option(help="Foreign files: pixel standard deviation, one number or R,G,B.")]
-Colour = Annotated[str | None, typer.Option(help="Foreign files: channel order, RGB (default) or BGR.")]
-Layout = Annotated[str | None, typer.Option(help="Foreign files: NCHW or NHWC, where the shape does not tell.")]
 
 
-class _RunByDefault(TyperGroup):
-    """`facekd benchmark MODEL ...` is `facekd benchmark run MODEL ...`; a model called report is given as ./report."""
-
-    # Any: newer typers carry their own click, older ones import it; both hand over the same things.
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        if args and args[0] not in self.commands:
-            args = ["run", *args]
-        return super().resolve_command(ctx, args)
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # Options may stand before the models; the group itself has none but --help.
-        if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
+class _BenchmarkGroup(DefaultCommandGroup):
+    default_command = "run"
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb to `app`."""
     benchmark = typer.Typer(
-        cls=_RunByDefault,
+        cls=_BenchmarkGroup,
         help="Measure models (facekd benchmark MODEL ... --threads 1,2), report the records, compare two models.",
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -106,8 +91,8 @@ def run(
     if binary is not None and device == "host":
         raise UsageError("--binary is for phones: give --device adb:SERIAL with it")
     plan = _plan(duration, runs, interval, repeats)
-    thread_numbers, batches = _numbers("--threads", threads), _numbers("--batch", batch)
-    cores, units = _cores(pin), _units(compute_units)
+    thread_numbers, batches = parse_counts("--threads", threads), parse_counts("--batch", batch)
+    cores, units = parse_cores(pin), _units(compute_units)
     from facekd.benchmarks.accuracy import default_cache
     from facekd.benchmarks.run import HostRun, run_on_host
     from facekd.benchmarks.subject import find_subjects
@@ -118,7 +103,7 @@ def run(
 
     subjects = find_subjects(
         models,
-        runtimes=_names(runtime),
+        runtimes=split_list(runtime),
         input_spec=parse_input_spec(mean, std, colour),
         layout=parse_layout(layout),
     )
@@ -237,7 +222,7 @@ def compare(
 ) -> None:
     """Run two models in turn, A B A B, and say which is faster by how much, with an interval."""
     seconds = parse_duration("--duration", duration)
-    cores = _cores(pin)
+    cores = parse_cores(pin)
     from facekd.benchmarks.compare import ComparePlan
     from facekd.benchmarks.compare import compare as compare_subjects
     from facekd.benchmarks.subject import find_subjects
@@ -331,14 +316,6 @@ def _plan(duration: str, runs: int, interval: float, repeats: int) -> Any:
     return Plan(duration_s=seconds, min_runs=runs, interval=interval, max_repeats=repeats)
 
 
-def parse_duration(option: str, text: str) -> float:
-    """Seconds of "500ms", "10s", "2m" or a bare number of seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", text.strip())
-    if found is None:
-        raise UsageError(f"{option} {text}: give a time such as 500ms, 10s or 2m")
-    return float(found[1]) * {"ms": 1e-3, "s": 1.0, "m": 60.0, None: 1.0}[found[2]]
-
-
 def _pairs(text: str | None) -> Any:
     if text is None:
         return None
@@ -347,38 +324,10 @@ def _pairs(text: str | None) -> Any:
     return load_verification_set(text)
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise UsageError(f"{option} {text}: give whole numbers from 1, by comma, such as 1,2")
-    return numbers
-
-
-def _cores(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    import os
-
-    there = os.cpu_count() or 1
-    try:
-        cores = [int(part) for part in text.split(",")]
-    except ValueError:
-        cores = []
-    if not cores or min(cores) < 0 or max(cores) >= there:
-        raise UsageError(f"--pin {text}: give cores from 0 to {there - 1}, by comma")
-    return cores
-
-
 def _units(text: str | None) -> list[str]:
     from facekd.runtimes.coreml_package import UNITS
 
-    if wrong := [name for name in _names(text) if name not in UNITS]:
+    units = split_list(text)
+    if wrong := [name for name in units if name not in UNITS]:
         raise UsageError(f"--compute-units {wrong[0]}: valid are {', '.join(UNITS)}")
-    return _names(text)
-
-
-def _names(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+    return units

@@ -5,17 +5,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.parsing import parse_folds, parse_input_spec, parse_layout
 from facekd.common.errors import UsageError
 
 if TYPE_CHECKING:
     from facekd.evaluation.evaluate import Evaluation
     from facekd.runtimes.embedder import Embedder
-    from facekd.schemas.input_spec import InputSpec
 
 Mean = Annotated[str | None, typer.Option(help="Foreign file: mean pixel, one number or R,G,B. Default 127.5.")]
 Std = Annotated[str | None, typer.Option(help="Foreign file: pixel standard deviation, one number or R,G,B.")]
@@ -189,51 +189,6 @@ def open_model(
         threads=threads,
         runtime=runtime,
     )
-
-
-def parse_folds(text: str) -> list[int] | None:
-    """ "all" -> None, "1,2" -> [1, 2]."""
-    if text == "all":
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--folds {text}: give all, or numbers from 1 to 10 such as 1,2") from None
-
-
-def parse_input_spec(mean: str | None, std: str | None, colour: str | None) -> "InputSpec | None":
-    """The options of a foreign file as its input spec; None if none was given."""
-    given = {name: _channels(name, text) for name, text in (("mean", mean), ("std", std)) if text is not None}
-    if colour is not None and colour.upper() not in ("RGB", "BGR"):
-        raise UsageError(f"--colour {colour}: valid are RGB and BGR")
-    if colour is None and not given:
-        return None
-    from facekd.schemas.input_spec import InputSpec
-
-    return InputSpec.model_validate({**given, **({} if colour is None else {"colour": colour.upper()})})
-
-
-def parse_layout(text: str | None) -> Literal["NCHW", "NHWC"] | None:
-    """NCHW or NHWC in any case."""
-    if text is None:
-        return None
-    match text.upper():
-        case "NCHW":
-            return "NCHW"
-        case "NHWC":
-            return "NHWC"
-        case _:
-            raise UsageError(f"--layout {text}: valid are NCHW and NHWC")
-
-
-def _channels(name: str, text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in (1, 3) or (name == "std" and 0 in values):
-        raise UsageError(f"--{name} {text}: give one number or three, such as 127.5 or 123.7,116.3,103.5")
-    return values * 3 if len(values) == 1 else values
 
 
 def _print(evaluation: "Evaluation") -> None:

@@ -6,32 +6,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from facekd.cli.default_command import DefaultCommandGroup
 from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.parsing import split_list
 from facekd.common.errors import FacekdError
 
 
-class _ConvertByDefault(TyperGroup):
-    """`facekd export BUNDLE ...` is `facekd export convert BUNDLE ...`; a bundle called check is given as ./check."""
-
-    # Any: newer typers carry their own click, older ones import it; both hand over the same things.
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        if args and args[0] not in self.commands:
-            args = ["convert", *args]
-        return super().resolve_command(ctx, args)
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # Options may stand before the bundle; the group itself has none but --help.
-        if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):
-            args = ["convert", *args]
-        return super().parse_args(ctx, args)
+class _ExportGroup(DefaultCommandGroup):
+    default_command = "convert"
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb to `app`."""
     export = typer.Typer(
-        cls=_ConvertByDefault,
+        cls=_ExportGroup,
         help="Export a bundle (facekd export BUNDLE --target ... --out DIR); inspect, check, tabulate artefacts.",
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -107,8 +96,8 @@ def convert(
     request = ExportRequest(
         bundle=bundle,
         out=out,
-        targets=_names(target),
-        precisions=_names(precision),
+        targets=tuple(split_list(target)),
+        precisions=tuple(split_list(precision)),
         calibration=calibration,
         calibration_faces=calibration_faces,
         calibration_method=calibration_method,
@@ -213,10 +202,6 @@ def table(
             print(caption([cell.manifest for cell in cells if cell.manifest is not None]))
     if json_output:
         print_json({"sections": {name: [summary(cell) for cell in cells] for name, cells in sections.items()}})
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _cells(cells: list[Any]) -> str:

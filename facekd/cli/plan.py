@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.parsing import parse_integers
 from facekd.cli.train import RecipeArgument, SetOption
 
 
@@ -35,10 +36,9 @@ def plan(
     from facekd.planning.plan import plan as make_plan
     from facekd.recipe import load_recipe
 
-    try:
-        sizes = [int(word) for word in gpu_memory.split(",")]
-    except ValueError:
-        raise UsageError(f"--gpu-memory {gpu_memory!r}: give whole GB with commas, such as 24,80") from None
+    sizes = parse_integers(gpu_memory)
+    if not sizes:
+        raise UsageError(f"--gpu-memory {gpu_memory!r}: give whole GB with commas, such as 24,80")
     if measure and images_per_second is not None:
         raise UsageError("--measure and --images-per-second contradict each other: give one")
     loaded = load_recipe(recipe, overrides or [])

@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from facekd.benchmarks.compare import PairedComparison
-from facekd.cli.benchmark import parse_duration, register
+from facekd.cli.benchmark import register
+from facekd.cli.parsing import parse_duration
 from facekd.common.errors import UsageError
 from facekd.schemas.record import Record, append_record, read_records
 
