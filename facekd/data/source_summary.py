@@ -62,19 +62,32 @@ def inspect_source(source: Source, *, decode: bool = True, track: Track = silent
 def write_sheet(
     source: Source, path: str | Path, *, rows: int = 8, columns: int = 10, side: int = 112, overwrite: bool = False
 ) -> int:
-    """Writes a PNG with one identity a row, evenly chosen; images are fitted into squares. Returns the images shown.
+    """Writes a PNG with one identity a row and its number of images; images are fitted into squares.
 
-    At most `rows` identities and `columns` images of each: fewer where the source has fewer.
+    The identities are spread evenly over those with the most images, since whether a row shows one person can be seen
+    only where it shows several. At most `rows` identities and `columns` images of each: fewer where the source has
+    fewer. Returns the images shown.
     """
     if Path(path).suffix.lower() != ".png":
         raise UsageError(f"the contact sheet is a PNG: {path} should end in .png")
-    identities = np.unique(np.linspace(0, source.num_identities - 1, rows).round().astype(int))
+    counts = np.bincount(source.labels, minlength=source.num_identities)
+    enough = min(columns, int(np.sort(counts)[-min(rows, len(counts))]))
+    candidates = np.flatnonzero(counts >= enough)
+    identities = candidates[np.unique(np.linspace(0, len(candidates) - 1, rows).round().astype(int))]
     order = np.argsort(source.labels, kind="stable")
     starts = np.searchsorted(source.labels[order], [identities, identities + 1])
     columns = min(columns, int((starts[1] - starts[0]).max()))
-    sheet = np.zeros((len(identities) * side, columns * side, 3), np.uint8)
+    gap, label = max(2, side // 28), 90
+    heading = 28
+    sheet = np.full(
+        (heading + len(identities) * (side + gap) + gap, label + columns * (side + gap) + gap, 3), 245, np.uint8
+    )
+    _write(sheet, f"{source.name}: {len(source):,} images of {source.num_identities:,} identities", (gap, 20))
     shown = 0
     for row, (start, end) in enumerate(starts.T.tolist()):
+        top = heading + gap + row * (side + gap)
+        _write(sheet, f"no. {int(identities[row]):,}", (gap, top + side // 2 - 6))
+        _write(sheet, f"{end - start:,} image{'' if end - start == 1 else 's'}", (gap, top + side // 2 + 14))
         column = 0
         for i in order[start:end].tolist():
             if column == columns:
@@ -83,12 +96,18 @@ def write_sheet(
                 image = source.read(i)
             except UnreadableImage:
                 continue
-            sheet[row * side : (row + 1) * side, column * side : (column + 1) * side] = _fitted(image, side)
+            left = label + gap + column * (side + gap)
+            sheet[top : top + side, left : left + side] = _fitted(image, side)
             column += 1
         shown += column
     with atomic_file(Path(path), overwrite=overwrite) as file:
         file.write(encode_png(sheet))
     return shown
+
+
+def _write(image: np.ndarray, text: str, place: tuple[int, int]) -> None:
+    ascii_only = text.encode("ascii", "replace").decode()  # OpenCV's font has no other letters
+    cv2.putText(image, ascii_only, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
 
 
 def _fitted(image: np.ndarray, side: int) -> np.ndarray:

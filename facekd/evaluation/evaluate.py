@@ -16,7 +16,9 @@ from facekd.evaluation.embedding import DistinctImages, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
 from facekd.evaluation.verification import VerificationResult
 from facekd.runtimes.embedder import Embedder
+from facekd.schemas.card import CARD_FILE, read_card
 from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
     from facekd.data.detection import YuNet
@@ -123,10 +125,20 @@ def evaluate_model(
         from facekd.evaluation.roc_plots import save_plots
 
         out.mkdir(parents=True, exist_ok=True)
-        save_plots(out / "evaluation.png", [report.result for report in reports], title=model.name)
+        save_plots(out / "evaluation.png", [report.result for report in reports], title=_title(model))
         evaluation.files.update(plot=str(out / "evaluation.png"), json=str(out / "evaluation.json"))
         (out / "evaluation.json").write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n")
     return evaluation
+
+
+def _title(model: Path) -> str:
+    """The model's own name: a bundle's folder is called "bundle", an artefact's "onnx-fp32"."""
+    if (model / CARD_FILE).is_file():
+        return read_card(model).name
+    if (model / MANIFEST_FILE).is_file():
+        manifest = read_manifest(model)
+        return f"{manifest.name}, {manifest.target} {manifest.precision}"
+    return model.name
 
 
 def load_pairs(

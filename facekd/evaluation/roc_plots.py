@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 GENUINE, IMPOSTOR = "#1f6f8b", "#c8553d"
 CURVES = ("#1f6f8b", "#c8553d", "#5b8c3e", "#7a4e9c", "#c99a2e", "#4a4a4a")
-PROBITS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+PROBITS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 
 
 def save_plots(path: Path, results: Sequence[VerificationResult], *, title: str) -> None:
@@ -74,7 +74,7 @@ def plot_roc(axes: "Axes", results: Sequence[VerificationResult]) -> None:
     axes.set_ylim(lowest_tar - 0.15 * (1.0005 - lowest_tar), 1 + 0.05 * (1.0005 - lowest_tar))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}" if value <= 1 else "")
     axes.set(title="ROC", xlabel="false accept rate", ylabel="true accept rate")
-    _finish(axes, legend="lower right")
+    _finish(axes)
 
 
 def plot_det(axes: "Axes", results: Sequence[VerificationResult]) -> None:
@@ -88,15 +88,15 @@ def plot_det(axes: "Axes", results: Sequence[VerificationResult]) -> None:
         axes.plot(
             _probit(result.eer), _probit(result.eer), "o", color=colour, label=f"{result.name}  EER {result.eer:.2%}"
         )
-        largest = max(largest, 4 * result.eer)
+        largest = max(largest, 4 * result.eer, min(float(curve.frr[inside].max(initial=0)), 0.9))
     top = float(ticks[np.searchsorted(ticks, min(largest, ticks[-1]))])
-    shown = ticks[ticks <= top]
     limits = _probit(np.array([PROBITS[0] / 1.5, top * 1.05]))
+    shown = np.array(_apart(ticks[ticks <= top], 0.045 * float(limits[1] - limits[0])))
     axes.plot(limits, limits, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xticks(_probit(shown), [f"{100 * tick:g}" for tick in shown])
     axes.set_yticks(_probit(shown), [f"{100 * tick:g}" for tick in shown])
     axes.set(xlim=limits, ylim=limits, title="DET", xlabel="false accept rate, %", ylabel="false reject rate, %")
-    _finish(axes, legend="upper right")
+    _finish(axes)
 
 
 def plot_scores(axes: "Axes", result: VerificationResult) -> None:
@@ -110,7 +110,7 @@ def plot_scores(axes: "Axes", result: VerificationResult) -> None:
         scores = result.scores[which]
         axes.hist(scores, edges, color=colour, alpha=0.65, label=f"{label} ({len(scores):,})")
         highest = max(highest, int(np.histogram(scores, edges)[0].max()))
-    top = 1.3 * highest  # room for the legend and the thresholds' names above the bars
+    top = 1.3 * highest  # room for the thresholds' names above the bars
     # The strictest highest: its name, left of its line, then stands above the other lines.
     for i, (far, threshold) in enumerate(reversed(result.threshold_cos.items())):
         height = top * (0.97 - 0.08 * i)
@@ -125,7 +125,7 @@ def plot_scores(axes: "Axes", result: VerificationResult) -> None:
             va="top",
         )
     axes.set(title=f"{result.name}: scores", xlabel="cosine", ylabel="pairs", xlim=(edges[0], 1), ylim=(0, top))
-    _finish(axes, legend="upper right")
+    _finish(axes, below=0.22)
 
 
 def _probit(rate: "np.ndarray | float") -> np.ndarray:
@@ -137,12 +137,24 @@ def _probit(rate: "np.ndarray | float") -> np.ndarray:
     return array
 
 
+def _apart(ticks: np.ndarray, least: float) -> list[float]:
+    """Of rising rates those whose labels do not overlap, from the largest down: `least` normal deviates apart."""
+    kept: list[float] = []
+    for tick in reversed(ticks.tolist()):
+        if not kept or float(_probit(kept[-1])[0] - _probit(tick)[0]) >= least:
+            kept.append(tick)
+    return kept[::-1]
+
+
 def _colours(results: Sequence[VerificationResult]) -> list[str]:
     return [CURVES[i % len(CURVES)] for i in range(len(results))]
 
 
-def _finish(axes: "Axes", *, legend: Literal["lower right", "upper right"]) -> None:
+def _finish(axes: "Axes", *, below: float = 0.14) -> None:
+    """A grid, and the legend under the axes (by a share of their height), where it hides no curve and no label."""
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc=legend, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
+    count = len(axes.get_legend_handles_labels()[1])
+    columns = 1 if any(len(text) > 40 for text in axes.get_legend_handles_labels()[1]) else min(count, 2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -below), ncols=columns, fontsize=9, frameon=False)
