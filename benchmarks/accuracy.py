@@ -52,9 +52,10 @@ class FingerprintedPairs(ImagePairs, Protocol):
 
 
 def cache_key(subject: Subject, fingerprint: str) -> str:
-    """The same bytes normalised otherwise are another model, so the input spec is part of the key."""
+    """The same bytes normalised otherwise, or another output of them, are another model: both are part of the key."""
     spec = json.dumps(subject.encoding.spec.model_dump(mode="json"), sort_keys=True)
-    return text_sha256(f"{subject.facts.sha256}|{spec}|{fingerprint}")
+    output = f"|{subject.output}" if subject.output is not None else ""
+    return text_sha256(f"{subject.facts.sha256}|{spec}|{fingerprint}{output}")
 
 
 def default_cache() -> Path:

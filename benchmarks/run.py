@@ -200,6 +200,7 @@ def open_worker(
             input_file=str(file),
             threads=threads,
             cores=cores,
+            output=subject.output,
         )
         yield worker, opened
 

@@ -42,6 +42,7 @@ class Subject:
         runtime: the name of the one that measures it.
         encoding: how images become its input.
         manifest: of an artefact.
+        output: the name of its embedding; None for the only one.
         other_files: that belong to the model beside the file at `path`, such as an .onnx file's external data.
     """
 
@@ -51,6 +52,7 @@ class Subject:
     runtime: str
     encoding: InputEncoding
     manifest: Manifest | None = None
+    output: str | None = None
     other_files: tuple[Path, ...] = ()
 
     def batch_problem(self, batch: int) -> str | None:
@@ -76,7 +78,12 @@ class Subject:
         if self.facts.target == FOREIGN:
             encoding = self.encoding
             return open_file(
-                self.path, input_spec=encoding.spec, layout=encoding.layout, threads=threads, runtime=self.runtime
+                self.path,
+                input_spec=encoding.spec,
+                layout=encoding.layout,
+                output=self.output,
+                threads=threads,
+                runtime=self.runtime,
             )
         return open_model(self.folder, threads=threads, runtime=self.runtime)
 
@@ -87,6 +94,7 @@ def find_subjects(
     runtimes: Sequence[str] = (),
     input_spec: InputSpec | None = None,
     layout: Layout | None = None,
+    output: str | None = None,
 ) -> list[Subject]:
     """Everything that `paths` hold, in order.
 
@@ -95,6 +103,7 @@ def find_subjects(
         runtimes: keep only models of these runtimes (names, or `package.module:Class`); empty keeps all.
         input_spec: of the foreign files.
         layout: of the foreign files.
+        output: of the foreign files, the name of the embedding.
 
     Raises:
         UsageError: a path holds no model, or none of them is for a runtime asked for.
@@ -104,7 +113,7 @@ def find_subjects(
         if runtime not in timed and not names_code(runtime):
             raise UsageError(f"--runtime {runtime}: valid are {', '.join(timed)}, or package.module:Class")
     with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "said.log"):  # what runtimes say at import
-        found = _find(paths, runtimes, input_spec, layout)
+        found = _find(paths, runtimes, input_spec, layout, output)
     for subject in found:
         for note in subject.encoding.notes:
             log.warning("%s", plain(note))
@@ -116,8 +125,9 @@ def _find(
     runtimes: Sequence[str],
     input_spec: InputSpec | None,
     layout: Layout | None,
+    output: str | None,
 ) -> list[Subject]:
-    found = [subject for path in paths for subject in _open(path, input_spec, layout, runtimes)]
+    found = [subject for path in paths for subject in _open(path, input_spec, layout, output, runtimes)]
     kept = [subject for subject in found if not runtimes or subject.runtime in runtimes]
     if not kept:
         there = ", ".join(sorted({subject.runtime for subject in found}))
@@ -135,13 +145,15 @@ def _drawn_face(size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(face, size[::-1]).transpose(2, 0, 1))
 
 
-def _open(path: Path, spec: InputSpec | None, layout: Layout | None, runtimes: Sequence[str]) -> list[Subject]:
+def _open(
+    path: Path, spec: InputSpec | None, layout: Layout | None, output: str | None, runtimes: Sequence[str]
+) -> list[Subject]:
     if (path / MANIFEST_FILE).is_file():
         return [_artefact(path, runtimes)]
     if (path / CARD_FILE).is_file():
         return [_bundle(path)]
     if not path.is_dir() or path.suffix.lower() in model_suffixes():
-        return [_foreign(path, spec, layout, runtimes)]
+        return [_foreign(path, spec, layout, output, runtimes)]
     inside = sorted(child.parent for child in path.glob(f"*/{MANIFEST_FILE}"))
     if not inside:
         raise UsageError(
@@ -178,10 +190,14 @@ def _bundle(folder: Path) -> Subject:
     return _subject(folder, _runtime_of(folder, ()), encoding, name=name, target="bundle", bundle_sha256=card.sha256)
 
 
-def _foreign(path: Path, spec: InputSpec | None, layout: Layout | None, runtimes: Sequence[str]) -> Subject:
+def _foreign(
+    path: Path, spec: InputSpec | None, layout: Layout | None, output: str | None, runtimes: Sequence[str]
+) -> Subject:
     runtime = _runtime_of(path, runtimes) if path.suffix.lower() in model_suffixes() or runtimes else None
-    embedder = open_file(path, input_spec=spec, layout=layout, threads=1, runtime=runtime)
-    return _subject(path, runtime or embedder.session.runtime.name, embedder.encoding, name=path.stem, target=FOREIGN)
+    embedder = open_file(path, input_spec=spec, layout=layout, output=output, threads=1, runtime=runtime)
+    name = runtime or embedder.session.runtime.name
+    taken = embedder.session.output.name
+    return _subject(path, name, embedder.encoding, name=path.stem, target=FOREIGN, output=taken)
 
 
 def _subject(
@@ -195,6 +211,7 @@ def _subject(
     bundle_sha256: str | None = None,
     folder: Path | None = None,
     manifest: Manifest | None = None,
+    output: str | None = None,
 ) -> Subject:
     """The model at `path` with the facts that its runtime tells of it."""
     opener = get_runtime(runtime)
@@ -215,6 +232,7 @@ def _subject(
         runtime=runtime,
         encoding=encoding,
         manifest=manifest,
+        output=output,
         other_files=tuple(file for file in files.files if file != path) if path.is_file() else (),
     )
 

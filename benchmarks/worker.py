@@ -47,7 +47,14 @@ class _Worker:
         self._overhead = 0.0
 
     def open(
-        self, *, runtime: str, path: str, input_file: str, threads: int, cores: list[int] | None
+        self,
+        *,
+        runtime: str,
+        path: str,
+        input_file: str,
+        threads: int,
+        cores: list[int] | None,
+        output: str | None = None,
     ) -> dict[str, Any]:
         """Opens the model: milliseconds to load, and memory before it."""
         if cores:
@@ -61,6 +68,8 @@ class _Worker:
         start = time.perf_counter_ns()
         self._session = self._runtime.open(self._path, OpenOptions(threads=threads, exclusive=True))
         load_ms = (time.perf_counter_ns() - start) / 1e6
+        if output is not None:
+            self._session.select(output)
         self._overhead = clock_overhead_ns()
         return {
             "load_ms": load_ms,

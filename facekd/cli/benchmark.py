@@ -27,6 +27,10 @@ Runtime = Annotated[
 ]
 Pin = Annotated[str | None, typer.Option("--pin", help="Keep the measuring process on these cores, such as 0,1.")]
 
+Output = Annotated[
+    str | None, typer.Option("--output", help="Foreign files: name of the output that is the embedding.")
+]
+
 
 class _BenchmarkGroup(DefaultCommandGroup):
     default_command = "run"
@@ -71,6 +75,7 @@ def run(
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
+    output: Output = None,
     device: Annotated[
         str, typer.Option("--device", help="host, or phones as adb lists them: adb:SERIAL, several by comma.")
     ] = "host",
@@ -106,6 +111,7 @@ def run(
         runtimes=split_list(runtime),
         input_spec=parse_input_spec(mean, std, colour),
         layout=parse_layout(layout),
+        output=output,
     )
     if device != "host":
         serials = _serials(device)
@@ -217,6 +223,7 @@ def compare(
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
+    output: Output = None,
     out: Annotated[Path | None, typer.Option("--out", help="File of JSON lines that the result is added to.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
@@ -231,7 +238,7 @@ def compare(
     spec, its_layout = parse_input_spec(mean, std, colour), parse_layout(layout)
     both = []
     for path in (a, b):
-        found = find_subjects([path], input_spec=spec, layout=its_layout)
+        found = find_subjects([path], input_spec=spec, layout=its_layout, output=output)
         if len(found) != 1:
             raise UsageError(f"{path} holds {len(found)} models: compare takes one on each side")
         both.append(found[0])

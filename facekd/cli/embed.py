@@ -11,6 +11,7 @@ from facekd.cli.evaluate import (
     Colour,
     Layout,
     Mean,
+    Output,
     RuntimeName,
     Std,
     Threads,
@@ -36,6 +37,7 @@ def embed(
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
+    output: Output = None,
     runtime: RuntimeName = None,
     batch_size: BatchSize = 64,
     threads: Threads = None,
@@ -51,7 +53,9 @@ def embed(
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: choose another name, or overwrite it with --overwrite")
     paths, passed_over = find_images(images)
-    embedder = open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads, runtime=runtime)
+    embedder = open_model(
+        model, mean=mean, std=std, colour=colour, layout=layout, output=output, threads=threads, runtime=runtime
+    )
     result = embed_files(
         embedder,
         paths,

@@ -21,6 +21,7 @@ Mean = Annotated[str | None, typer.Option(help="Foreign file: mean pixel, one nu
 Std = Annotated[str | None, typer.Option(help="Foreign file: pixel standard deviation, one number or R,G,B.")]
 Colour = Annotated[str | None, typer.Option(help="Foreign file: channel order, RGB (default) or BGR.")]
 Layout = Annotated[str | None, typer.Option(help="Foreign file: NCHW or NHWC, where its shape does not tell.")]
+Output = Annotated[str | None, typer.Option("--output", help="Foreign file: name of the output that is the embedding.")]
 RuntimeName = Annotated[
     str | None, typer.Option("--runtime", help="Runtime, or package.module:Class. Default: by the file's suffix.")
 ]
@@ -58,6 +59,7 @@ def evaluate(
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
+    output: Output = None,
     runtime: RuntimeName = None,
     detector: Annotated[Path | None, typer.Option(help="YuNet .onnx: --images holds photographs; align them.")] = None,
     missing: Annotated[str, typer.Option(help="No face found: refuse, or centre (crop the middle).")] = "refuse",
@@ -86,7 +88,15 @@ def evaluate(
         _evaluate_benchmark(
             model,
             functools.partial(
-                open_model, model, mean=mean, std=std, colour=colour, layout=layout, threads=threads, runtime=runtime
+                open_model,
+                model,
+                mean=mean,
+                std=std,
+                colour=colour,
+                layout=layout,
+                output=output,
+                threads=threads,
+                runtime=runtime,
             ),
             benchmark,
             data,
@@ -113,7 +123,9 @@ def evaluate(
         raise UsageError(f"--save-thresholds writes into a bundle's card.json: {model} is not a bundle")
     evaluation = evaluate_model(
         model,
-        open_model(model, mean=mean, std=std, colour=colour, layout=layout, threads=threads, runtime=runtime),
+        open_model(
+            model, mean=mean, std=std, colour=colour, layout=layout, output=output, threads=threads, runtime=runtime
+        ),
         pairs,
         images=images,
         folds=parse_folds(folds),
@@ -177,6 +189,7 @@ def open_model(
     colour: str | None,
     layout: str | None,
     threads: int | None,
+    output: str | None = None,
     runtime: str | None = None,
 ) -> "Embedder":
     """Opens what the options of a verb describe."""
@@ -186,6 +199,7 @@ def open_model(
         path,
         input_spec=parse_input_spec(mean, std, colour),
         layout=parse_layout(layout),
+        output=output,
         threads=threads,
         runtime=runtime,
     )

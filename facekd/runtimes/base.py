@@ -9,8 +9,8 @@ What a runtime needs is imported by its methods, so that looking one up by suffi
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -72,6 +72,19 @@ class FileFacts(NamedTuple):
     precision: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphEnds:
+    """What a file computes at its ends; empty where it cannot be told.
+
+    Attributes:
+        operators: of an output, by name: the operator that computes it.
+        before: of an output, by name: the other outputs that it is computed from.
+    """
+
+    operators: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
 class Session(ABC):
     """A model opened in a runtime.
 
@@ -84,7 +97,7 @@ class Session(ABC):
     Attributes:
         provider: what executes it, as the benchmark's record names it.
         input: the only input.
-        output: the one that `run` returns: the first that can be an embedding.
+        output: the one that `run` returns: the first that can be an embedding, or the one selected.
 
     Raises:
         UsageError: the model has several inputs.
@@ -103,6 +116,18 @@ class Session(ABC):
     def label(self) -> str:
         """Runtime and provider, as a manifest names what verified an artefact."""
         return f"{self.runtime.title} {self.provider}".strip()
+
+    def select(self, name: str) -> None:
+        """Makes another output the one that `run` returns.
+
+        Raises:
+            UsageError: there is none of this name.
+        """
+        found = next((tensor for tensor in self.outputs if tensor.name == name), None)
+        if found is None:
+            names = ", ".join(tensor.name for tensor in self.outputs)
+            raise UsageError(f"--output {name}: the outputs of {self.path} are {names}")
+        self.output = found
 
     @abstractmethod
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -192,6 +217,11 @@ class Runtime(ABC):
         """
         del path
         return FileFacts()
+
+    def ends(self, path: Path) -> GraphEnds:
+        """What the file computes at its ends; nothing where the runtime cannot tell."""
+        del path
+        return GraphEnds()
 
     def profile(self, path: Path, x: np.ndarray, *, threads: int, runs: int) -> dict[str, Any] | None:
         """Fields of schemas.record.Operators for `runs` inferences of `x`; None where the runtime tells nothing."""

@@ -62,6 +62,11 @@ class _ExecuTorchSession(Session):
         self._method = method
         self._output = outputs.index(self.output)
 
+    def select(self, name: str) -> None:
+        """See Session."""
+        super().select(name)
+        self._output = list(self.outputs).index(self.output)
+
     def run(self, x: np.ndarray) -> np.ndarray:
         """See Session; the array is ExecuTorch's own memory, which the next run writes to."""
         import torch

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facekd.runtimes.base import FileFacts, OpenOptions, Runtime, Session, Tensor, register_runtime
+from facekd.runtimes.base import FileFacts, GraphEnds, OpenOptions, Runtime, Session, Tensor, register_runtime
 from facekd.runtimes.litert_interpreter import ERRORS, open_interpreter
 
 
@@ -31,6 +31,12 @@ class LiteRt(Runtime):
 
         return graph_facts(path)
 
+    def ends(self, path: Path) -> GraphEnds:
+        """Read from the interpreter's operators."""
+        from facekd.runtimes.litert_graph import graph_ends
+
+        return graph_ends(path)
+
     def profile(self, path: Path, x: np.ndarray, *, threads: int, runs: int) -> dict[str, Any] | None:
         """Placement from the interpreter; times of each operator alone, since LiteRT's Python has no profiler."""
         from facekd.runtimes.litert_profile import profile_lite
@@ -47,7 +53,13 @@ class _LiteSession(Session):
         super().__init__(runtime, path, inputs=_tensors(inputs), outputs=_tensors(outputs))
         self._interpreter = interpreter
         self._input = inputs[0]["index"]
-        self._output = outputs[self.outputs.index(self.output)]["index"]
+        self._places = {tensor.name: detail["index"] for tensor, detail in zip(self.outputs, outputs, strict=True)}
+        self._output = self._places[self.output.name]
+
+    def select(self, name: str) -> None:
+        """See Session."""
+        super().select(name)
+        self._output = self._places[name]
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """See Session."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facekd.runtimes.base import FileFacts
+from facekd.runtimes.base import FileFacts, GraphEnds
 from facekd.runtimes.litert_interpreter import open_interpreter
 
 
@@ -38,6 +38,32 @@ def graph_facts(path: Path) -> FileFacts:
     if any(t["dtype"] == np.float16 and len(t["shape"]) > 1 for t in tensors.values()):
         precision = "fp16"
     return FileFacts(macs, precision)
+
+
+def graph_ends(path: Path) -> GraphEnds:
+    """The operators that compute the file's outputs, and what lies before them.
+
+    Raises:
+        FacekdError: the file cannot be read.
+    """
+    interpreter = open_interpreter(path, plain=True)
+    names = {tensor["index"]: str(tensor["name"]) for tensor in interpreter.get_output_details()}
+    operators: dict[str, str] = {}
+    before: dict[int, frozenset[int]] = {}
+    kinds: dict[int, str] = {}
+    for operator in interpreter._get_ops_details():  # in the order in which they run
+        inputs = [int(index) for index in operator["inputs"]]
+        kind = str(operator["op_name"])
+        if kind in ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST"):
+            kind = kinds.get(inputs[0], kind)
+        ends = {i for i in inputs if i in names}.union(*(before.get(i, frozenset()) for i in inputs))
+        for index in operator["outputs"]:
+            kinds[int(index)] = kind
+            before[int(index)] = frozenset(ends)
+            if index in names:
+                operators[names[index]] = kind
+    lead = {name: frozenset(names[i] for i in before.get(index, ())) for index, name in names.items()}
+    return GraphEnds(operators=operators, before=lead)
 
 
 def operators_of(path: Path) -> tuple[list[str], int]:

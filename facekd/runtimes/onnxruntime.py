@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import require_modules
-from facekd.runtimes.base import FileFacts, OpenOptions, Runtime, Session, Tensor, register_runtime
+from facekd.runtimes.base import FileFacts, GraphEnds, OpenOptions, Runtime, Session, Tensor, register_runtime
 
 _TYPES = {"float": "float32", "float16": "float16", "double": "float64"}
 
@@ -72,6 +72,12 @@ class OnnxRuntime(Runtime):
 
         return graph_facts(path)
 
+    def ends(self, path: Path) -> GraphEnds:
+        """Read from the graph."""
+        from facekd.runtimes.onnx_ends import graph_ends
+
+        return graph_ends(path)
+
     def profile(self, path: Path, x: np.ndarray, *, threads: int, runs: int) -> dict[str, Any] | None:
         """ONNX Runtime's profile: the nodes of the optimised graph, by operator and provider."""
         from facekd.runtimes.onnx_profile import operators_of
@@ -92,6 +98,11 @@ class _OnnxSession(Session):
         super().__init__(runtime, path, inputs=_tensors(session.get_inputs()), outputs=_tensors(session.get_outputs()))
         self._session = session
         self._wanted = [self.output.name]
+
+    def select(self, name: str) -> None:
+        """See Session."""
+        super().select(name)
+        self._wanted = [name]
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """See Session."""

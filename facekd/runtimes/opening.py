@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from facekd.runtimes.base import OpenOptions, Session, get_runtime, model_suffix
 from facekd.runtimes.embedder import Embedder, FileEmbedder
 from facekd.runtimes.encoding import InputEncoding, Layout
 from facekd.runtimes.files import ModelFiles
+from facekd.runtimes.outputs import choose_output
 from facekd.schemas.card import CARD_FILE, read_card
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import MANIFEST_FILE, ArtefactInput, Manifest, read_manifest
@@ -26,6 +28,7 @@ def open_model(
     *,
     input_spec: InputSpec | None = None,
     layout: Layout | None = None,
+    output: str | None = None,
     threads: int | None = None,
     runtime: str | None = None,
 ) -> Embedder:
@@ -36,6 +39,7 @@ def open_model(
             runtime opens: .onnx, .tflite, ...
         input_spec: of a foreign file only; a bundle and an artefact state their own. Default RGB, (x - 127.5) / 127.5.
         layout: of a foreign file only, where its input's shape does not tell.
+        output: of a foreign file only, the name of its embedding; default: see facekd.runtimes.outputs.
         threads: CPU threads; default: all.
         runtime: its name, or `package.module:Class`; default: the one that opens such files.
 
@@ -47,12 +51,14 @@ def open_model(
     for marker in (CARD_FILE, MANIFEST_FILE):
         if not (path / marker).is_file():
             continue
-        if input_spec is not None or layout is not None:
-            raise UsageError(f"{path} states its own input spec in {marker}: leave mean, std, colour, layout out")
+        if input_spec is not None or layout is not None or output is not None:
+            raise UsageError(
+                f"{path} states its own input spec in {marker}: leave mean, std, colour, layout and output out"
+            )
         if marker == MANIFEST_FILE:
             return open_artefact(path, threads=threads, runtime=runtime)
         return _open_bundle(path, threads, runtime)
-    return open_file(path, input_spec=input_spec, layout=layout, threads=threads, runtime=runtime)
+    return open_file(path, input_spec=input_spec, layout=layout, output=output, threads=threads, runtime=runtime)
 
 
 def open_file(
@@ -60,6 +66,7 @@ def open_file(
     *,
     input_spec: InputSpec | None = None,
     layout: Layout | None = None,
+    output: str | None = None,
     threads: int | None = None,
     runtime: str | None = None,
 ) -> FileEmbedder:
@@ -75,10 +82,29 @@ def open_file(
         )
         raise UsageError(f"model {path} is {kind}: {valid}")
     session = open_session(path, threads=threads, runtime=runtime)
-    embedder = FileEmbedder(session, InputEncoding.of_file(path, session.input, spec=input_spec, layout=layout))
+    encoding = describe_input(session, input_spec=input_spec, layout=layout, output=output)
+    embedder = FileEmbedder(session, encoding)
     for note in embedder.notes:
         log.warning("%s", plain(note))
     return embedder
+
+
+def describe_input(
+    session: Session,
+    *,
+    input_spec: InputSpec | None = None,
+    layout: Layout | None = None,
+    output: str | None = None,
+) -> InputEncoding:
+    """How images become the input of a foreign model, whose embedding is selected; args as `open_model`."""
+    ends = session.runtime.ends(session.path)
+    encoding = InputEncoding.of_file(session.path, session.input, spec=input_spec, layout=layout)
+    if output is None:
+        chosen, note = choose_output(session.path, session.outputs, ends)
+        encoding = replace(encoding, notes=(*encoding.notes, note)) if note else encoding
+        output = chosen.name
+    session.select(output)
+    return encoding
 
 
 def open_artefact(folder: Path, *, threads: int | None = None, runtime: str | None = None) -> FileEmbedder:

@@ -1,5 +1,6 @@
 """A face model in a file of another format, followed by its embeddings."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Self
@@ -8,13 +9,16 @@ import torch
 from torch import nn
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.text import plain
 from facekd.distillation.teachers.base import Teacher, TeacherOrigin, TeacherOutput, TeacherPath, register_teacher
 from facekd.recipe.methods import MethodSettings
 from facekd.runtimes.base import model_suffixes
 from facekd.runtimes.embedder import FileEmbedder
-from facekd.runtimes.encoding import InputEncoding
 from facekd.runtimes.files import ModelFiles
-from facekd.runtimes.opening import open_session
+from facekd.runtimes.opening import describe_input, open_session
+from facekd.schemas.input_spec import InputSpec
+
+log = logging.getLogger(__name__)
 
 
 @register_teacher("model_file")
@@ -32,9 +36,11 @@ class ModelFileTeacher(Teacher):
         if not path.exists():
             raise UsageError(f"no teacher at {path}: give a bundle folder or a file of {', '.join(model_suffixes())}")
         session = open_session(path, threads=torch.get_num_threads())
-        encoding = InputEncoding.of_file(path, session.input)
+        encoding = describe_input(session)
+        for note in encoding.notes:
+            log.warning("%s", plain(note))
         shapes = f"teacher {path} maps {list(session.input.shape)} to {list(session.output.shape)}"
-        if encoding.values != "normalised" or encoding.notes or not session.output.is_embedding:
+        if encoding.values != "normalised" or encoding.spec.mean != InputSpec().mean or not session.output.is_embedding:
             raise FacekdError(f"{shapes}: a model from normalised images to an embedding [b, e] is needed")
         if (encoding.batch and session.runtime.free_batch) or None in session.output.shape[1:]:
             raise FacekdError(f"{shapes}: export it with a batch of any size and an embedding of a fixed width")
