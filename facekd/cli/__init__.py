@@ -1,4 +1,4 @@
-"""The `facekd` command: one short module a verb, all imported when the app is built, heavy packages in the verb."""
+"""The `facekd` command: one short module for each subcommand; heavy packages are imported when a subcommand runs."""
 
 import sys
 import traceback
@@ -15,7 +15,7 @@ MAX_MESSAGE = 2_000
 
 app = typer.Typer(
     name="facekd",
-    help="Distil a Transformer face-recognition teacher into a CNN student, and ship it on a phone.",
+    help="Distil a Transformer face-recognition teacher into a CNN student for phones.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,13 +34,13 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show facekd's version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error; anywhere on the line.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
     """The options of the command itself. `main` takes --debug off the line, so here it is only described."""
 
 
 def _register() -> None:
-    """Attaches every verb. Each module defines `register(app)`."""
+    """Adds every command. Each module defines `register(app)`."""
     from facekd.cli import (
         benchmark,
         data,
@@ -79,7 +79,7 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Entry point: an error becomes one line on stderr and its exit code; `--debug` anywhere shows the trace."""
+    """Entry point: an error becomes one line on stderr and its exit code; `--debug` anywhere shows the traceback."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """What to say of an error; one that nobody foresaw says how to see more."""
+    """The error message; an unexpected error also says how to see its traceback."""
     if isinstance(error, FacekdError | OSError | MemoryError):
         return _bounded(one_line(error, limit=None))
     return f"unexpected {type(error).__name__}: {one_line(error)} (--debug shows the trace)"

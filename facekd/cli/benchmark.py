@@ -1,4 +1,4 @@
-"""`facekd benchmark`: measure models here or on a phone, report the records, compare two models in turn."""
+"""`facekd benchmark`: measure models on this machine or a phone, report records, compare two models."""
 
 import re
 import shlex
@@ -22,13 +22,14 @@ Models = Annotated[
 Runtime = Annotated[
     str | None,
     typer.Option(
-        "--runtime", help="Only onnxruntime, litert, executorch, torch or coreml, or package.module:Class; by comma."
+        "--runtime",
+        help="Only these, comma-separated: onnxruntime, litert, executorch, torch, coreml or package.module:Class.",
     ),
 ]
-Pin = Annotated[str | None, typer.Option("--pin", help="Keep the measuring process on these cores, such as 0,1.")]
+Pin = Annotated[str | None, typer.Option("--pin", help="Pin the measuring process to these cores, such as 0,1.")]
 
 Output = Annotated[
-    str | None, typer.Option("--output", help="Foreign files: name of the output that is the embedding.")
+    str | None, typer.Option("--output", help="Model file without manifest: name of the output that is the embedding.")
 ]
 
 
@@ -40,12 +41,12 @@ def register(app: typer.Typer) -> None:
     """Adds the verb to `app`."""
     benchmark = typer.Typer(
         cls=_BenchmarkGroup,
-        help="Measure models (facekd benchmark MODEL ... --threads 1,2), report the records, compare two models.",
+        help="Measure models (facekd benchmark MODEL ... --threads 1,2), report records, compare two models.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    benchmark.command("run", help="Measure models; the word run may be left out.")(run)
-    benchmark.command("peers", help="Ours and foreign .onnx and .tflite models in one run and one table, as run.")(run)
+    benchmark.command("run", help="Measure models. The word run is optional.")(run)
+    benchmark.command("peers", help="Same as run: measure your models next to others' .onnx and .tflite files.")(run)
     benchmark.command("report")(report)
     benchmark.command("compare")(compare)
     benchmark.command("schema")(schema)
@@ -55,21 +56,28 @@ def register(app: typer.Typer) -> None:
 def run(
     models: Models,
     runtime: Runtime = None,
-    threads: Annotated[str, typer.Option("--threads", help="Numbers of threads, by comma.")] = "1",
-    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, by comma.")] = "1",
-    duration: Annotated[str, typer.Option("--duration", help="Of a repeat, at least: 500ms, 10s, 2m.")] = "10s",
-    runs: Annotated[int, typer.Option("--runs", min=2, help="Timed inferences of a repeat, at least.")] = 64,
+    threads: Annotated[str, typer.Option("--threads", help="Thread counts, comma-separated.")] = "1",
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, comma-separated.")] = "1",
+    duration: Annotated[str, typer.Option("--duration", help="Minimum duration of a repeat: 500ms, 10s, 2m.")] = "10s",
+    runs: Annotated[int, typer.Option("--runs", min=2, help="Minimum timed inferences per repeat.")] = 64,
     interval: Annotated[
-        float, typer.Option("--interval", help="Repeat until the median is known to this share of itself.")
+        float,
+        typer.Option("--interval", help="Repeat until the 95 % interval is narrower than this fraction of the median."),
     ] = 0.05,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Repeats at most.")] = 4,
-    pairs: Annotated[str | None, typer.Option("--pairs", help="Verification set: a .bin or synthetic:...")] = None,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of accuracies measured before.")] = None,
-    profile: Annotated[bool, typer.Option("--profile/--no-profile", help="Time of each kind of operator.")] = True,
-    peak: Annotated[bool, typer.Option("--peak/--no-peak", help="This machine's matrix product as the limit.")] = True,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Maximum number of repeats.")] = 4,
+    pairs: Annotated[
+        str | None, typer.Option("--pairs", help="Verification set, to measure accuracy: a .bin file or synthetic:...")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Cache folder for measured accuracies.")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile/--no-profile", help="Measure the time of each operator type.")
+    ] = True,
+    peak: Annotated[
+        bool, typer.Option("--peak/--no-peak", help="Measure this machine's fastest matrix product as the limit.")
+    ] = True,
     pin: Pin = None,
     compute_units: Annotated[
-        str | None, typer.Option("--compute-units", help="Core ML: cpu, gpu, ane, all, several by comma.")
+        str | None, typer.Option("--compute-units", help="Core ML: cpu, gpu, ane, all (comma-separated).")
     ] = None,
     mean: Mean = None,
     std: Std = None,
@@ -77,22 +85,22 @@ def run(
     layout: Layout = None,
     output: Output = None,
     device: Annotated[
-        str, typer.Option("--device", help="host, or phones as adb lists them: adb:SERIAL, several by comma.")
+        str, typer.Option("--device", help="host, or phones: adb:SERIAL (comma-separated; `adb devices` lists them).")
     ] = "host",
     provider: Annotated[
         str, typer.Option("--provider", help="Phone: cpu, xnnpack or nnapi; with --binary also gpu.")
     ] = "cpu",
     binary: Annotated[
         Path | None,
-        typer.Option("--binary", help="Phone: LiteRT's benchmark_model for .tflite, in place of the demo app."),
+        typer.Option("--binary", help="Phone: LiteRT's benchmark_model for .tflite, instead of the demo app."),
     ] = None,
-    warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="Phone: inferences before the timed ones.")] = 30,
-    cool_down: Annotated[str, typer.Option("--cool-down", help="Phone: rest between measurements.")] = "10s",
-    commit: Annotated[str | None, typer.Option("--commit", help="Name in the history; default what git says.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="File of JSON lines that the records are added to.")] = None,
+    warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="Phone: warm-up inferences.")] = 30,
+    cool_down: Annotated[str, typer.Option("--cool-down", help="Phone: pause between measurements.")] = "10s",
+    commit: Annotated[str | None, typer.Option("--commit", help="Commit shown in the history. Default: git's.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON Lines file to append the records to.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Measure models: latency, loading, memory, operators, accuracy; one process and one record each."""
+    """Measure latency, load time, memory, operators and accuracy; each model in its own process."""
     if binary is not None and device == "host":
         raise UsageError("--binary is for phones: give --device adb:SERIAL with it")
     plan = _plan(duration, runs, interval, repeats)
@@ -173,24 +181,24 @@ def _serials(text: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"adb:\S+", part) for part in parts):
         raise UsageError(
-            f"--device {text}: valid are host, and adb:SERIAL (several by comma); adb devices lists serials"
+            f"--device {text}: valid are host and adb:SERIAL (comma-separated); `adb devices` lists serials"
         )
     return [part.removeprefix("adb:") for part in parts]
 
 
 def report(
-    records: Annotated[list[Path], typer.Argument(help="Files that facekd benchmark --out wrote.")],
+    records: Annotated[list[Path], typer.Argument(help="Record files, written by facekd benchmark --out.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for index.html, report.md and the plots.")],
     comparisons: Annotated[
-        list[Path] | None, typer.Option("--comparisons", help="File that compare --out wrote; may be given again.")
+        list[Path] | None, typer.Option("--comparisons", help="File written by compare --out. Repeatable.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--results", help="Markdown file whose section gets the table as well.")
+        Path | None, typer.Option("--results", help="Markdown file: write the table into its section as well.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Write a page that stands alone, Markdown and PNGs from measured records."""
+    """Write a self-contained HTML page, Markdown and PNG plots from records."""
     from facekd.benchmarks.compare import read_comparisons
     from facekd.benchmarks.report import build_report
     from facekd.benchmarks.report.markdown import results_section
@@ -211,23 +219,25 @@ def report(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="Artefact, bundle, .onnx or .tflite.")],
-    b: Annotated[Path, typer.Argument(help="The other.")],
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Number of threads of both.")] = 1,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size of both.")] = 1,
-    interval: Annotated[float, typer.Option("--interval", help="Stop when the ratio is known to this share.")] = 0.03,
-    duration: Annotated[str, typer.Option("--duration", help="At most: 500ms, 60s, 2m.")] = "60s",
-    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds at least.")] = 12,
+    a: Annotated[Path, typer.Argument(help="First model: artefact, bundle, .onnx or .tflite.")],
+    b: Annotated[Path, typer.Argument(help="Second model.")],
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads, for both models.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size, for both models.")] = 1,
+    interval: Annotated[
+        float, typer.Option("--interval", help="Stop when the interval of the ratio is narrower than this fraction.")
+    ] = 0.03,
+    duration: Annotated[str, typer.Option("--duration", help="Maximum duration: 500ms, 60s, 2m.")] = "60s",
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Minimum number of rounds.")] = 12,
     pin: Pin = None,
     mean: Mean = None,
     std: Std = None,
     colour: Colour = None,
     layout: Layout = None,
     output: Output = None,
-    out: Annotated[Path | None, typer.Option("--out", help="File of JSON lines that the result is added to.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON Lines file to append the result to.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Run two models in turn, A B A B, and say which is faster by how much, with an interval."""
+    """Run two models interleaved (A B A B) and report the speed ratio with a confidence interval."""
     seconds = parse_duration("--duration", duration)
     cores = parse_cores(pin)
     from facekd.benchmarks.compare import ComparePlan
@@ -266,7 +276,7 @@ def compare(
 
 @contextmanager
 def _rounds_bar(wanted: float) -> Iterator[Callable[[int, float], None]]:
-    """A line on stderr that tells rounds and how far the interval still is from the wanted one."""
+    """A progress line on stderr: rounds, the current interval and the wanted one."""
     from facekd.common.progress import progress_bar
 
     with progress_bar("warm-up") as bar:
@@ -295,7 +305,7 @@ def _print(records: list[Any]) -> None:
         rows = rows_of(its, [TERMINAL[heading] for heading in headings])
         print_table(f"{device.name}, {device.system}", headings, rows, _limits(its))
         if left_out:
-            print(f"no room here for {', '.join(left_out)}: see --json, --out or the report")
+            print(f"columns not shown: {', '.join(left_out)}; see --json, --out or the report")
     for record in records:
         if record.flags:
             print(f"{label_of(record)}: {', '.join(record.flags)}")

@@ -1,4 +1,4 @@
-"""`facekd data synth|pack|inspect|align`: make, pack, look at and align sets of faces."""
+"""`facekd data synth|pack|index|inspect|align`: generate, pack, index, inspect and align faces."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,10 +8,10 @@ import typer
 from facekd.cli.output import JsonFlag, print_json, print_table
 from facekd.common.progress import track
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 _SHOWN = 20
 
-verbs = typer.Typer(no_args_is_help=True, help="Make, pack, look at and align sets of faces.", rich_markup_mode=None)
+verbs = typer.Typer(no_args_is_help=True, help="Generate, pack, index, inspect and align faces.", rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
@@ -21,20 +21,24 @@ def register(app: typer.Typer) -> None:
 
 @verbs.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="A folder (train.rec goes into it) or a name that ends in .rec.")],
-    identities: Annotated[int, typer.Option(min=1, help="People.")] = 64,
-    images: Annotated[int, typer.Option(min=1, help="Photographs of each.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")] = 0,
-    first_identity: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Folder (train.rec is written into it), or a file name ending in .rec.")],
+    identities: Annotated[int, typer.Option(min=1, help="Number of people.")] = 64,
+    images: Annotated[int, typer.Option(min=1, help="Images of each person.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same faces.")] = 0,
+    first_identity: Annotated[int, typer.Option(min=0, help="Index of the first person.")] = 0,
     difficulty: Annotated[
         list[str] | None,
-        typer.Option("--set", help="variety, pose, light, expression, blur, noise, clutter: name=strength."),
+        typer.Option(
+            "--set", help="Difficulty, name=strength: variety, pose, light, expression, blur, noise, clutter."
+        ),
     ] = None,
-    folder: Annotated[bool, typer.Option("--folder", help="Write a folder of JPEGs instead of records.")] = False,
+    folder: Annotated[
+        bool, typer.Option("--folder", help="Write a folder of JPEG files instead of a .rec file.")
+    ] = False,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Draws synthetic people: no data, no download."""
+    """Generate synthetic faces; needs no data and no download."""
     from facekd.data.packing import pack_records, write_folder
     from facekd.data.sources.synthetic import SyntheticSource
 
@@ -46,13 +50,13 @@ def synth(
 
 @verbs.command()
 def pack(
-    source: Annotated[str, typer.Argument(help="A folder with one folder an identity, or any other source.")],
-    out: Annotated[Path, typer.Argument(help="A folder (train.rec goes into it) or a name that ends in .rec.")],
-    size: Annotated[int, typer.Option(min=1, help="Side every image must have, in pixels.")] = 112,
+    source: Annotated[str, typer.Argument(help="Folder with one subfolder per identity, or any other data source.")],
+    out: Annotated[Path, typer.Argument(help="Folder (train.rec is written into it), or a file name ending in .rec.")],
+    size: Annotated[int, typer.Option(min=1, help="Required width and height of every image, in pixels.")] = 112,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Packs aligned faces into RecordIO (.rec, .idx, property), as InsightFace lays it out."""
+    """Pack aligned faces into RecordIO (.rec, .idx, property), in the layout of InsightFace."""
     from facekd.data.opening import open_source
     from facekd.data.packing import pack_records
 
@@ -62,16 +66,17 @@ def pack(
 
 @verbs.command()
 def index(
-    records: Annotated[list[Path], typer.Argument(help="The .rec files, in the order they shall have.")],
-    out: Annotated[Path, typer.Option(help="The index to write, a folder whose name ends in .faces.")],
+    records: Annotated[list[Path], typer.Argument(help="The .rec files, in order.")],
+    out: Annotated[Path, typer.Option(help="Index to write: a folder whose name ends in .faces.")],
     root: Annotated[
-        str | None, typer.Option(help="Where the files will be read: a folder or s3://... Default: where they are now.")
+        str | None,
+        typer.Option(help="Where the files will be read from: a folder or s3://... Default: where they are now."),
     ] = None,
-    size: Annotated[int, typer.Option(min=1, help="Side every image must have, in pixels.")] = 112,
+    size: Annotated[int, typer.Option(min=1, help="Required width and height of every image, in pixels.")] = 112,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Indexes many .rec files as one set, opened by memory map: a label means the same person in every file."""
+    """Index many .rec files as one memory-mapped data set. A label must mean the same person in every file."""
     from facekd.data.index_writer import write_index
 
     summary = write_index(records, out, root=root, size=(size, size), overwrite=overwrite, track=track)
@@ -89,13 +94,13 @@ def index(
 
 @verbs.command()
 def inspect(
-    source: Annotated[str, typer.Argument(help="A .rec, a folder, or synthetic:identities=64,images=20,seed=0.")],
-    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG), one identity a row.")] = None,
+    source: Annotated[str, typer.Argument(help="A .rec file, a folder, or synthetic:identities=64,images=20,seed=0.")],
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) with one identity per row.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode the images.")] = False,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Counts images and identities, and names every broken image."""
+    """Count images and identities, and list broken images."""
     from facekd.data.opening import open_source
     from facekd.data.source_summary import inspect_source, write_sheet
 
@@ -113,7 +118,7 @@ def inspect(
         ("images", summary["images"]),
         ("identities", summary["identities"]),
         (
-            "images an identity (min / median / max, mean)",
+            "images per identity (min / median / max, mean)",
             f"{spread['min']:g} / {spread['median']:g} / {spread['max']:g}, mean {spread['mean']:.2f}",
         ),
         ("sizes", "not read (--quick)" if sizes is None else ", ".join(f"{n} of {size}" for size, n in sizes.items())),
@@ -124,22 +129,22 @@ def inspect(
     if sheet is not None:
         rows.append(("contact sheet", sheet))
     print_table(summary["name"], ("", "value"), rows)
-    print_table("images of one identity", ("images", "identities"), summary["histogram"])
+    print_table("images per identity", ("images", "identities"), summary["histogram"])
     _print_broken(summary["broken"])
 
 
 @verbs.command()
 def align(
-    photographs: Annotated[Path, typer.Argument(help="Folder of photographs, searched in depth.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the aligned faces, or a name that ends in .rec.")],
-    detector: Annotated[Path, typer.Option(envvar="FACEKD_DETECTOR", help="YuNet .onnx of the OpenCV zoo.")],
-    size: Annotated[int, typer.Option(min=16, help="Side of an aligned face, in pixels.")] = 112,
+    photographs: Annotated[Path, typer.Argument(help="Folder of photographs, searched recursively.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the aligned faces, or a file name ending in .rec.")],
+    detector: Annotated[Path, typer.Option(envvar="FACEKD_DETECTOR", help="YuNet .onnx file from the OpenCV zoo.")],
+    size: Annotated[int, typer.Option(min=16, help="Width and height of an aligned face, in pixels.")] = 112,
     image_format: Annotated[str, typer.Option("--format", help="png or jpg (quality 95).")] = "png",
-    score: Annotated[float, typer.Option(help="Least score of a face.")] = 0.6,
+    score: Annotated[float, typer.Option(help="Minimum detection score of a face.")] = 0.6,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Finds the face in every photograph and aligns it by five points; reports where none was found."""
+    """Detect the face in every photograph and align it by five landmarks; list photographs without a face."""
     from facekd.data.align_folder import align_folder
     from facekd.data.detection import YuNet
 
@@ -164,10 +169,10 @@ def align(
             ("with several faces (most prominent taken)", len(report.several_faces)),
             ("no face found", len(report.not_found)),
             ("unreadable", len(report.unreadable)),
-            ("passed over, no photographs", len(report.passed_over)),
+            ("skipped, not photographs", len(report.passed_over)),
             ("identities", report.identities),
         ],
-        caption=f"every name in {report.report}",
+        caption=f"all file names: {report.report}",
     )
     _print_broken([(key, "no face found") for key in report.not_found] + report.unreadable + report.passed_over)
 
@@ -185,5 +190,5 @@ def _print_broken(broken: list[Any]) -> None:
     if not broken:
         return
     more = len(broken) - _SHOWN
-    caption = f"and {more} more: --json names all" if more > 0 else None
+    caption = f"and {more} more: --json lists all" if more > 0 else None
     print_table("left out", ("image", "why"), [tuple(row) for row in broken[:_SHOWN]], caption=caption)

@@ -1,4 +1,4 @@
-"""`facekd demo`: the exported student in a page of one's own browser."""
+"""`facekd demo`: run an exported student in your browser."""
 
 import os
 import sys
@@ -18,19 +18,17 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     model: Annotated[
-        Path | None, typer.Option(help="Artefact of facekd export --target onnx (or android), or a foreign .onnx.")
+        Path | None, typer.Option(help="Artefact of facekd export --target onnx (or android), or any .onnx file.")
     ] = None,
-    detector: Annotated[Path | None, typer.Option(help="YuNet .onnx (or FACEKD_DETECTOR).")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 for any that is free.")] = 8765,
-    fetch: Annotated[
-        bool, typer.Option("--fetch", help="Download onnxruntime-web with npm, once; nothing else downloads it.")
-    ] = False,
+    detector: Annotated[Path | None, typer.Option(help="YuNet .onnx file (or FACEKD_DETECTOR).")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any free port.")] = 8765,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download onnxruntime-web with npm. Needed once.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the default browser.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Serve a page, on this machine only, that recognises faces in the browser: camera or picture, enrol, verify.
+    """Serve a page, to this machine only, that recognises faces in the browser: camera or image, enrol, verify.
 
-    The browser computes everything; pictures and embeddings stay in the page. Ctrl-C ends it.
+    Everything is computed in the browser; images and embeddings do not leave the page. Stop it with Ctrl-C.
     """
     from facekd.demo.runtime import PACKAGE, cache_folder, fetch_runtime, read_runtime
 
@@ -61,9 +59,9 @@ def demo(
         if json_output:
             print_json({"model": face_model.name, "url": server.url, "thresholds": face_model.thresholds})
         else:
-            print(f"{face_model.name} is at {server.url} (this machine only; Ctrl-C ends it)")
+            print(f"{face_model.name} is at {server.url} (this machine only; stop with Ctrl-C)")
             if not face_model.thresholds:
-                print("It has no measured thresholds: the page shows similarities and names nobody.")
+                print("It has no measured thresholds: the page shows similarities but no names.")
         sys.stdout.flush()
         if open_browser:
             typer.launch(server.url)

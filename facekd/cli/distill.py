@@ -1,4 +1,4 @@
-"""`facekd distill`: a student from a teacher."""
+"""`facekd distill`: distil a student from a teacher."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         recipe: RecipeArgument,
         out: OutOption,
         teacher: Annotated[
-            str | None, typer.Option("--teacher", help="Teacher bundle, or .onnx, instead of the recipe's.")
+            str | None, typer.Option("--teacher", help="Teacher bundle or model file; overrides the recipe.")
         ] = None,
         data: DataOption = None,
         overrides: SetOption = None,

@@ -1,4 +1,4 @@
-"""`facekd embed`: images to embeddings in a file."""
+"""`facekd embed`: embeddings of images, in a file."""
 
 import sys
 from pathlib import Path
@@ -27,12 +27,16 @@ def register(app: typer.Typer) -> None:
 
 
 def embed(
-    model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or a foreign .onnx or .tflite file.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them: aligned crops.")],
+    model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or any .onnx or .tflite file.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files or folders: aligned crops, or photographs with --detector.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write: .npz, .csv or .jsonl.")],
-    detector: Annotated[Path | None, typer.Option(help="YuNet .onnx: the images are photographs; align them.")] = None,
-    flip: Annotated[bool, typer.Option(help="Add the mirrored image's embedding, as evaluation does.")] = True,
-    raw: Annotated[bool, typer.Option("--raw", help="Keep the norm; default: L2-normalised.")] = False,
+    detector: Annotated[
+        Path | None, typer.Option(help="YuNet .onnx file: detect and align faces in photographs.")
+    ] = None,
+    flip: Annotated[bool, typer.Option(help="Add the embedding of the mirrored image, as evaluation does.")] = True,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not L2-normalise the embeddings.")] = False,
     mean: Mean = None,
     std: Std = None,
     colour: Colour = None,
@@ -41,10 +45,10 @@ def embed(
     runtime: RuntimeName = None,
     batch_size: BatchSize = 64,
     threads: Threads = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Embed faces. Images without a usable face are named and left out; exits 1 if none is left."""
+    """Compute face embeddings. Images without a usable face are listed and skipped; exits 1 if none is left."""
     from facekd.evaluation.embed_files import WRITERS, embed_files, find_images
     from facekd.evaluation.photographs import open_detector
 
@@ -84,6 +88,6 @@ def embed(
         )
         return
     if result.skipped:
-        print_table("left out", ["image", "why"], [[str(path), reason] for path, reason in result.skipped.items()])
+        print_table("skipped", ["image", "reason"], [[str(path), reason] for path, reason in result.skipped.items()])
     form = "raw" if raw else "normalised"
     print(f"{len(result.paths)} embeddings of {embedder.embedding_width} numbers, {form}: {out}")

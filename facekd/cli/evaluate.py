@@ -17,16 +17,25 @@ if TYPE_CHECKING:
     from facekd.evaluation.evaluate import Evaluation
     from facekd.runtimes.embedder import Embedder
 
-Mean = Annotated[str | None, typer.Option(help="Foreign file: mean pixel, one number or R,G,B. Default 127.5.")]
-Std = Annotated[str | None, typer.Option(help="Foreign file: pixel standard deviation, one number or R,G,B.")]
-Colour = Annotated[str | None, typer.Option(help="Foreign file: channel order, RGB (default) or BGR.")]
-Layout = Annotated[str | None, typer.Option(help="Foreign file: NCHW or NHWC, where its shape does not tell.")]
-Output = Annotated[str | None, typer.Option("--output", help="Foreign file: name of the output that is the embedding.")]
+Mean = Annotated[
+    str | None, typer.Option(help="Model file without manifest: pixel mean, one number or R,G,B. Default: 127.5.")
+]
+Std = Annotated[
+    str | None, typer.Option(help="Model file without manifest: pixel standard deviation, one number or R,G,B.")
+]
+Colour = Annotated[str | None, typer.Option(help="Model file without manifest: channel order, RGB (default) or BGR.")]
+Layout = Annotated[
+    str | None, typer.Option(help="Model file without manifest: NCHW or NHWC, if its shape is ambiguous.")
+]
+Output = Annotated[
+    str | None, typer.Option("--output", help="Model file without manifest: name of the output that is the embedding.")
+]
 RuntimeName = Annotated[
-    str | None, typer.Option("--runtime", help="Runtime, or package.module:Class. Default: by the file's suffix.")
+    str | None,
+    typer.Option("--runtime", help="Runtime by name, or package.module:Class. Default: from the file suffix."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a batch.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,25 +44,25 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or a foreign .onnx or .tflite file.")],
+    model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or any .onnx or .tflite file.")],
     pairs: Annotated[
-        list[str] | None, typer.Option(help="A .bin, a pairs.txt (with --images) or synthetic:...; repeatable.")
+        list[str] | None, typer.Option(help="Pairs: a .bin file, a list (with --images) or synthetic:...; repeatable.")
     ] = None,
     benchmark: Annotated[
         str | None,
         typer.Option(
-            help="Instead of --pairs: ijbb, ijbc, megaface, tinyface, rfw or package.module:Class, from --data."
+            help="Instead of --pairs: ijbb, ijbc, megaface, tinyface, rfw or package.module:Class; needs --data."
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the benchmark as it is published.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the benchmark, in its published layout.")] = None,
     features: Annotated[
-        Path | None, typer.Option(help="Folder that caches a benchmark's features. Default: ~/.cache/facekd/features.")
+        Path | None, typer.Option(help="Cache folder for the benchmark's features. Default: ~/.cache/facekd/features.")
     ] = None,
-    keep_norm: Annotated[bool, typer.Option(help="IJB: images weigh with their feature's norm.")] = True,
-    detector_score: Annotated[bool, typer.Option(help="IJB: images weigh with their detector's score.")] = True,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images that a pairs.txt names.")] = None,
+    keep_norm: Annotated[bool, typer.Option(help="IJB: weight each image by its feature norm.")] = True,
+    detector_score: Annotated[bool, typer.Option(help="IJB: weight each image by its detector score.")] = True,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images that a list of pairs names.")] = None,
     folds: Annotated[
-        str, typer.Option(help="all, or some tenths of each set such as 1,2 (then not comparable).")
+        str, typer.Option(help="all, or some of the ten folds such as 1,2 (results are then not comparable).")
     ] = "all",
     mean: Mean = None,
     std: Std = None,
@@ -61,19 +70,23 @@ def evaluate(
     layout: Layout = None,
     output: Output = None,
     runtime: RuntimeName = None,
-    detector: Annotated[Path | None, typer.Option(help="YuNet .onnx: --images holds photographs; align them.")] = None,
-    missing: Annotated[str, typer.Option(help="No face found: refuse, or centre (crop the middle).")] = "refuse",
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.png (ROC, DET, scores) and .json.")] = None,
-    scores: Annotated[Path | None, typer.Option(help="CSV file for the score of every pair.")] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="YuNet .onnx file: detect and align the faces of --images.")
+    ] = None,
+    missing: Annotated[str, typer.Option(help="If no face is found: refuse, or centre (crop the centre).")] = "refuse",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.png (ROC, DET, scores) and evaluation.json.")
+    ] = None,
+    scores: Annotated[Path | None, typer.Option(help="CSV file to write: the score of every pair.")] = None,
     save_thresholds: Annotated[
-        bool, typer.Option("--save-thresholds", help="Write the thresholds into the bundle, for `facekd verify`.")
+        bool, typer.Option("--save-thresholds", help="Store the thresholds in the bundle, for `facekd verify`.")
     ] = False,
     batch_size: BatchSize = 64,
     threads: Threads = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Measure 1:1 verification by the published 10-fold protocol, or run a big benchmark by its own."""
+    """Evaluate 1:1 verification with the 10-fold protocol, or run a published benchmark with its own protocol."""
     if (pairs is None) == (benchmark is None):
         raise UsageError("give either --pairs SET or --benchmark NAME --data FOLDER")
     if benchmark is not None:
@@ -242,6 +255,6 @@ def _print(evaluation: "Evaluation") -> None:
             print(f"{result.name}: {note}")
     for report in evaluation.sets:
         if report.not_found:
-            print(f"{report.result.name}: no face found, middle cropped: {', '.join(report.not_found)}")
+            print(f"{report.result.name}: no face found, centre cropped: {', '.join(report.not_found)}")
     for what, path in evaluation.files.items():
         print(f"{what}: {path}")

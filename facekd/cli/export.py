@@ -1,4 +1,4 @@
-"""`facekd export`: a bundle to the formats of phones, verified; inspect, check, tabulate what was exported."""
+"""`facekd export`: convert a bundle to the formats of phones and verify it; inspect, check and tabulate artefacts."""
 
 import shlex
 import sys
@@ -21,11 +21,11 @@ def register(app: typer.Typer) -> None:
     """Adds the verb to `app`."""
     export = typer.Typer(
         cls=_ExportGroup,
-        help="Export a bundle (facekd export BUNDLE --target ... --out DIR); inspect, check, tabulate artefacts.",
+        help="Export a bundle (facekd export BUNDLE --target ... --out DIR); inspect, check or tabulate artefacts.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    export.command("convert", help="Export a bundle; the word convert may be left out.")(convert)
+    export.command("convert", help="Export a bundle. The word convert is optional.")(convert)
     export.command("inspect")(inspect)
     export.command("check")(check)
     export.command("table")(table)
@@ -34,61 +34,69 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Artefact folder; with several cells, the folder of them all.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Artefact folder; with several targets or precisions, their parent folder.")
+    ],
     target: Annotated[
-        str, typer.Option("--target", help="onnx, coreml, tflite, executorch, android, several by comma, or all.")
+        str, typer.Option("--target", help="onnx, coreml, tflite, executorch, android: comma-separated, or all.")
     ] = "onnx",
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32, fp16, int8, w8, palette (Core ML), several by comma, or all.")
+        str, typer.Option("--precision", help="fp32, fp16, int8, w8, palette (Core ML): comma-separated, or all.")
     ] = "fp32",
     calibration: Annotated[
-        str | None, typer.Option("--calibration", help="Source of aligned faces for int8: a .rec file or a folder.")
+        str | None, typer.Option("--calibration", help="Aligned faces to calibrate int8 on: a .rec file or a folder.")
     ] = None,
-    calibration_faces: Annotated[int, typer.Option("--calibration-faces", help="Faces to calibrate on.")] = 128,
+    calibration_faces: Annotated[int, typer.Option("--calibration-faces", help="Number of calibration faces.")] = 128,
     calibration_method: Annotated[
-        str, typer.Option("--calibration-method", help="Activation ranges: minmax, percentile or entropy.")
+        str, typer.Option("--calibration-method", help="Method for activation ranges: minmax, percentile or entropy.")
     ] = "minmax",
-    percentile: Annotated[float, typer.Option("--percentile", help="Of the percentile method.")] = 99.99,
+    percentile: Annotated[float, typer.Option("--percentile", help="Percentile of the percentile method.")] = 99.99,
     keep_float: Annotated[
-        str, typer.Option("--keep-float", help="int8: layers to keep in float: auto, none, or names by comma.")
+        str, typer.Option("--keep-float", help="int8: layers to keep in float: auto, none, or comma-separated names.")
     ] = "auto",
     pairs: Annotated[
-        str | None, typer.Option("--pairs", help="Verification set (.bin): accuracy before and after, parity faces.")
+        str | None,
+        typer.Option("--pairs", help="Verification set: measures accuracy before and after, gives parity faces."),
     ] = None,
-    faces: Annotated[int, typer.Option("--faces", help="Faces of the parity check.")] = 32,
+    faces: Annotated[int, typer.Option("--faces", help="Number of faces for the parity check.")] = 32,
     max_accuracy_drop: Annotated[
-        float, typer.Option("--max-accuracy-drop", help="Largest drop on --pairs, in percentage points.")
+        float, typer.Option("--max-accuracy-drop", help="Largest allowed drop on --pairs, in percentage points.")
     ] = 0.3,
     min_cosine: Annotated[
-        float | None, typer.Option("--min-cosine", help="Smallest cosine to the bundle of a quantised artefact.")
+        float | None,
+        typer.Option("--min-cosine", help="Smallest allowed cosine between a quantised artefact and the bundle."),
     ] = None,
-    batch: Annotated[str | None, typer.Option("--batch", help="A number, or dynamic (ONNX's default).")] = None,
-    layout: Annotated[str | None, typer.Option("--layout", help="nchw or nhwc (TFLite's default).")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", help="Batch size, or dynamic (default for ONNX).")] = None,
+    layout: Annotated[str | None, typer.Option("--layout", help="nchw or nhwc (default for TFLite).")] = None,
     preprocess: Annotated[
-        str | None, typer.Option("--preprocess", help="Normalisation in the file (in) or by the caller (out).")
+        str | None, typer.Option("--preprocess", help="Normalise inside the model (in) or in the caller (out).")
     ] = None,
-    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.")] = 20,
+    opset: Annotated[int, typer.Option("--opset", help="ONNX opset version.")] = 20,
     min_ios: Annotated[
-        int | None, typer.Option("--min-ios", help="15, 16, 17, 18 or 26; default 15, or 16 for compressed weights.")
+        int | None,
+        typer.Option("--min-ios", help="Core ML: 15, 16, 17, 18 or 26. Default: 15, or 16 for compressed weights."),
     ] = None,
-    tensor_input: Annotated[bool, typer.Option("--tensor-input", help="Core ML: a tensor, not an image.")] = False,
-    palette_bits: Annotated[int, typer.Option("--palette-bits", help="1, 2, 4, 6 or 8.")] = 6,
+    tensor_input: Annotated[
+        bool, typer.Option("--tensor-input", help="Core ML: take a tensor instead of an image.")
+    ] = False,
+    palette_bits: Annotated[int, typer.Option("--palette-bits", help="Bits per palette entry: 1, 2, 4, 6 or 8.")] = 6,
     prelu: Annotated[
-        str | None, typer.Option("--prelu", help="Form of PReLU (see docs/export.md); default: the target's fastest.")
+        str | None, typer.Option("--prelu", help="Form of PReLU (docs/export.md). Default: the fastest for the target.")
     ] = None,
     golden_crop: Annotated[
-        Path | None, typer.Option("--golden-crop", help="Aligned face for the golden check; default a drawn one.")
+        Path | None, typer.Option("--golden-crop", help="Aligned face for the golden check. Default: a synthetic face.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--results", help="Markdown file whose section for this bundle gets the table.")
+        Path | None, typer.Option("--results", help="Markdown file: write the table into its section for this bundle.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artefacts that are already there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing artefacts.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep artefacts that an earlier run finished in --out; make the others.")
+        bool,
+        typer.Option("--resume", help="Keep the artefacts that an earlier run finished in --out; export the rest."),
     ] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Export a bundle, verified in the target's own runtime; a failed check leaves nothing and exits 1."""
+    """Export a bundle and verify it in the target's runtime. If a check fails, no file is kept (exit code 1)."""
     from facekd.export.artefact_table import caption, cells_table, reasons, summary, write_results
     from facekd.export.matrix import failed
     from facekd.export.request import ExportRequest, run_request
@@ -138,7 +146,7 @@ def convert(
 
 
 def inspect(artefact: Annotated[Path, typer.Argument(help="Artefact folder.")], json_output: JsonFlag = False) -> None:
-    """Show what an exported artefact is: its input and output, how it was verified, its files."""
+    """Show an artefact: input and output, verification, files."""
     from facekd.export.manifest_description import describe
     from facekd.schemas.manifest import read_manifest
 
@@ -153,15 +161,15 @@ def inspect(artefact: Annotated[Path, typer.Argument(help="Artefact folder.")], 
 def check(
     artefact: Annotated[Path, typer.Argument(help="Artefact folder.")],
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="The bundle it was made from: embeddings are compared too.")
+        Path | None, typer.Option("--bundle", help="Bundle it was exported from: compare embeddings as well.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", help="Aligned faces for that comparison; default drawn ones.")
+        str | None, typer.Option("--source", help="Aligned faces for --bundle. Default: synthetic faces.")
     ] = None,
-    faces: Annotated[int, typer.Option("--faces", help="Faces of that comparison.")] = 32,
+    faces: Annotated[int, typer.Option("--faces", help="Number of faces for --bundle.")] = 32,
     json_output: JsonFlag = False,
 ) -> None:
-    """Verify an exported artefact again: hashes, the golden embedding, and the bundle if it is given."""
+    """Verify an artefact again: file hashes, golden embedding and, with --bundle, the bundle's embeddings."""
     from facekd.export.request import check_request
 
     report = check_request(artefact, bundle=bundle, source=source, faces=faces)
@@ -183,13 +191,13 @@ def check(
 
 
 def table(
-    artefacts: Annotated[list[Path], typer.Argument(help="Artefact folders, of one bundle or of several.")],
+    artefacts: Annotated[list[Path], typer.Argument(help="Artefact folders, of one or several bundles.")],
     results: Annotated[
-        Path | None, typer.Option("--results", help="Markdown file whose section for each bundle gets its table.")
+        Path | None, typer.Option("--results", help="Markdown file: write each bundle's table into its section.")
     ] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """One table of artefacts that were exported at different times; their hashes are compared first."""
+    """Show artefacts from several exports in one table, after checking their hashes."""
     from facekd.export.artefact_table import caption, cells_table, summary, write_results
     from facekd.export.matrix import finished_cells
 

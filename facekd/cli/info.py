@@ -1,4 +1,4 @@
-"""`facekd info`: what a bundle's card says, after its files were checked against it."""
+"""`facekd info`: show a bundle's card, after checking its files against it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ def info(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
     json_output: JsonFlag = False,
 ) -> None:
-    """Show a bundle's card, and verify that its weights are the ones the card describes."""
+    """Show a bundle's card and verify that the weights match it."""
     from facekd.models.bundle import verify_bundle
     from facekd.models.readme import fact_rows, metric_rows, threshold_rows
     from facekd.schemas.card import WEIGHTS_FILE

@@ -1,4 +1,4 @@
-"""`facekd models`: what can be built, teachers brought in from elsewhere, bundles to and from the Hub."""
+"""`facekd models`: list models, import teachers, push bundles to the Hub and pull them."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,12 +8,12 @@ import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb to `app`."""
-    models = typer.Typer(help="List the models; import, push or pull a bundle.", rich_markup_mode=None)
+    models = typer.Typer(help="List models; import a teacher; push or pull a bundle.", rich_markup_mode=None)
     models.callback(invoke_without_command=True)(default)
     models.command("list")(list_verb)
     models.command("import")(import_verb)
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def default(context: typer.Context, json_output: JsonFlag = False) -> None:
-    """List the models; import, push or pull a bundle."""
+    """List models; import a teacher; push or pull a bundle."""
     if context.invoked_subcommand is None:
         list_verb(json_output)
 
@@ -50,32 +50,37 @@ def list_verb(json_output: JsonFlag = False) -> None:
             )
             for row in rows
         ],
-        caption="Also: timm/<name> for any timm CNN as a student, package.module:function for a model of your own.",
+        caption="Also: timm/<name> for any timm CNN as a student, package.module:function for your own model.",
     )
 
 
 def import_verb(
     weights: Annotated[Path, typer.Argument(help="A .safetensors file or a PyTorch state dict.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the teacher bundle to write.")],
+    out: Annotated[Path, typer.Option("--out", help="Teacher bundle to write, a folder.")],
     description: Annotated[
-        Path | None, typer.Option("--description", help="JSON that describes the teacher, as swin_teacher.json does.")
+        Path | None,
+        typer.Option("--description", help="JSON file that describes the teacher's architecture and input."),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="Key layout instead of a description: arcface-vit.")
+        str | None, typer.Option("--layout", help="Known key layout, instead of --description: arcface-vit.")
     ] = None,
-    head_scale: Annotated[float | None, typer.Option("--head-scale", help="Scale of the centres' head.")] = None,
+    head_scale: Annotated[
+        float | None, typer.Option("--head-scale", help="Scale of the margin head, if the file holds class centres.")
+    ] = None,
     head_margin: Annotated[
-        float | None, typer.Option("--head-margin", help="Cosine margin of the centres' head.")
+        float | None, typer.Option("--head-margin", help="Cosine margin of the margin head.")
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option("--labels", help="The data whose label order the centres have; its fingerprint is kept."),
+        typer.Option(
+            "--labels", help="Data set whose label order the class centres follow; its fingerprint is stored."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The bundle's name; default: the file's.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the bundle. Default: the file name.")] = None,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Import a teacher's weights, strictly, as a teacher bundle.
+    """Import a teacher's weights as a bundle; every weight must match.
 
     facekd models import swin_teacher.safetensors --description swin_teacher.json --out teacher
     """
@@ -111,7 +116,7 @@ def push(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
     repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.")],
     public: Annotated[
-        bool, typer.Option("--public", help="Make a new repository public; it is private otherwise.")
+        bool, typer.Option("--public", help="Create a public repository; the default is private.")
     ] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -127,7 +132,7 @@ def push(
 
 def pull(
     repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the bundle to.")],
+    out: Annotated[Path, typer.Option("--out", help="Bundle to write, a folder.")],
     revision: Annotated[str | None, typer.Option("--revision", help="A branch, tag or commit.")] = None,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,

@@ -27,7 +27,7 @@ def parse_counts(option: str, text: str) -> list[int]:
     """Whole numbers from 1: "1,2" -> [1, 2]."""
     numbers = parse_integers(text)
     if not numbers or min(numbers) < 1:
-        raise UsageError(f"{option} {text}: give whole numbers from 1, by comma, such as 1,2")
+        raise UsageError(f"{option} {text}: give whole numbers from 1, comma-separated, such as 1,2")
     return numbers
 
 
@@ -38,7 +38,7 @@ def parse_cores(text: str | None) -> list[int] | None:
     there = os.cpu_count() or 1
     cores = parse_integers(text)
     if not cores or min(cores) < 0 or max(cores) >= there:
-        raise UsageError(f"--pin {text}: give cores from 0 to {there - 1}, by comma")
+        raise UsageError(f"--pin {text}: give cores from 0 to {there - 1}, comma-separated")
     return cores
 
 

@@ -1,4 +1,4 @@
-"""`facekd plan`: what a training on many devices needs, before it is started."""
+"""`facekd plan`: what training on several devices needs, before you start it."""
 
 from typing import Annotated
 
@@ -16,21 +16,25 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     recipe: RecipeArgument,
-    gpus: Annotated[int, typer.Option("--gpus", help="Devices, one process each.")],
-    identities: Annotated[int, typer.Option("--identities", help="Identities of the training data.")],
-    images: Annotated[int, typer.Option("--images", help="Images of the training data.")],
+    gpus: Annotated[int, typer.Option("--gpus", help="Number of devices, one process each.")],
+    identities: Annotated[int, typer.Option("--identities", help="Number of identities in the training data.")],
+    images: Annotated[int, typer.Option("--images", help="Number of images in the training data.")],
     gpu_memory: Annotated[
-        str, typer.Option("--gpu-memory", help="Memory sizes in GB to find sample rates for.")
+        str, typer.Option("--gpu-memory", help="Device memory sizes in GB (comma-separated) to find sample rates for.")
     ] = "24,40,80,141",
     images_per_second: Annotated[
         float | None,
-        typer.Option("--images-per-second", help="What one device does with its share of batch and centres.", min=0),
+        typer.Option(
+            "--images-per-second", help="Speed of one device with its share of the batch and class centres.", min=0
+        ),
     ] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Measure that on this machine's device instead.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the speed on this machine's device instead.")
+    ] = False,
     overrides: SetOption = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Say what memory, communication and sample rate a training on many devices needs."""
+    """Estimate memory, communication and sample rate of training on several devices."""
     from facekd.common.errors import UsageError
     from facekd.planning.measured import measure_pace
     from facekd.planning.plan import plan as make_plan
@@ -38,7 +42,7 @@ def plan(
 
     sizes = parse_integers(gpu_memory)
     if not sizes:
-        raise UsageError(f"--gpu-memory {gpu_memory!r}: give whole GB with commas, such as 24,80")
+        raise UsageError(f"--gpu-memory {gpu_memory!r}: give comma-separated whole GB, such as 24,80")
     if measure and images_per_second is not None:
         raise UsageError("--measure and --images-per-second contradict each other: give one")
     loaded = load_recipe(recipe, overrides or [])
@@ -56,7 +60,7 @@ def plan(
         print_json({**vars(made), "memory": vars(made.memory)})
         return
     memory = {name.replace("_", " "): f"{value / 1e9:.2f} GB" for name, value in vars(made.memory).items()}
-    sent = {f"sent a step: {name}": f"{value / 1e6:.1f} MB" for name, value in made.communication.items()}
+    sent = {f"sent per step: {name}": f"{value / 1e6:.1f} MB" for name, value in made.communication.items()}
     rates = {f"sample rate for {gb} GB": rate or "none fits" for gb, rate in made.sample_rates.items()}
     rows = [
         *memory.items(),
@@ -64,9 +68,11 @@ def plan(
         *((name, value if isinstance(value, str) else f"{value:g}") for name, value in rates.items()),
     ]
     title = f"{loaded.name} on {gpus} x {made.batch} images, {made.precision}, {identities} identities, {images} images"
-    caption = f"total: at the fullest moment of a step. {made.steps_per_epoch} steps an epoch."
+    caption = f"total: peak within a step. {made.steps_per_epoch} steps an epoch."
     if made.images_per_second is not None:
         hours = images / made.images_per_second / 3600
-        caption += f"\nAll devices: {made.images_per_second:.0f} images/s, {hours:.1f} h an epoch, at most: "
-        caption += f"if nothing waits for a link; each device sends {(made.link_bytes_per_second or 0) / 1e6:.0f} MB/s."
+        caption += f"\nAll devices: {made.images_per_second:.0f} images/s, {hours:.1f} h an epoch, an upper bound "
+        caption += (
+            f"without waiting for communication; each device sends {(made.link_bytes_per_second or 0) / 1e6:.0f} MB/s."
+        )
     print_table(title, ("of one device", ""), rows, caption)

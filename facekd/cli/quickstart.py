@@ -1,4 +1,4 @@
-"""`facekd quickstart`: the whole way on drawn faces, with no data and no download."""
+"""`facekd quickstart`: run the full pipeline on synthetic faces, with no data and no download."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,12 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def quickstart(
-        out: Annotated[Path, typer.Option("--out", help="New folder for everything it makes.")] = Path("quickstart"),
-        seed: Annotated[int, typer.Option(min=0, help="Of the faces and the trainings.")] = 0,
+        out: Annotated[Path, typer.Option("--out", help="New folder for all output.")] = Path("quickstart"),
+        seed: Annotated[int, typer.Option(min=0, help="Random seed of faces and training.")] = 0,
         overrides: Annotated[list[str] | None, typer.Option("--set", help="field=value for all three recipes.")] = None,
         json_output: JsonFlag = False,
     ) -> None:
-        """Draw faces, train a teacher, distil a student, compare, export: minutes on two cores."""
+        """Run the full pipeline on synthetic faces: train, distil, compare, export. Takes minutes on two cores."""
         import time
 
         from facekd.cli.output import print_json, print_table
@@ -71,23 +71,23 @@ def register(app: typer.Typer) -> None:
         ]
         pairs = len(result.distilled.verification.scores)
         caption = (
-            f"Verification of {pairs} pairs of people that no model has seen.\n"
+            f"Verification of {pairs} pairs of people that no model was trained on.\n"
             f"Distillation: {100 * result.gain:+.1f} points, {result.errors_removed:.0%} of the errors removed.\n"
             f"faces       {result.faces}\n"
             + "".join(f"{model.name:<12}{model.bundle}\n" for model in models)
             + "".join(f"{target:<12}{path}\n" for target, path in artefacts.items())
             + "".join(
-                f"latency     {value:.2f} ms a face, {target}, one thread ({out / 'benchmark.jsonl'})\n"
+                f"latency     {value:.2f} ms per face, {target}, one thread ({out / 'benchmark.jsonl'})\n"
                 for target, value in latency_ms.items()
             )
-            + f"{seconds:.0f} s in all. Next: facekd info {result.distilled.bundle}"
+            + f"{seconds:.0f} s in total. Next: facekd info {result.distilled.bundle}"
         )
         columns = ("model", "parameters", "MACs", "accuracy", "std over folds", "AUC")
-        print_table("quickstart: drawn faces, not a benchmark", columns, rows, caption)
+        print_table("quickstart: synthetic faces, not a benchmark", columns, rows, caption)
 
 
 def _export(bundle: Path, out: Path) -> dict[str, Path]:
-    """The distilled student as a verified ONNX artefact; where the extra is not installed, that is said instead."""
+    """The distilled student as a verified ONNX artefact; if the extra is not installed, prints that instead."""
     import sys
 
     try:

@@ -1,4 +1,4 @@
-"""`facekd sweep`: methods x students x seeds on equal terms."""
+"""`facekd sweep`: compare methods, students and seeds under the same conditions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,20 +17,20 @@ def register(app: typer.Typer) -> None:
     def sweep(
         grid: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped grid.")],
         out: Annotated[
-            Path | None, typer.Option("--out", help="Folder of the sweep; an unfinished one goes on.")
+            Path | None, typer.Option("--out", help="Folder of the sweep; an unfinished sweep is resumed.")
         ] = None,
         teacher: Annotated[
-            str | None, typer.Option("--teacher", help="Teacher bundle, or .onnx, instead of the grid's.")
+            str | None, typer.Option("--teacher", help="Teacher bundle or model file; overrides the grid.")
         ] = None,
         overrides: SetOption = None,
         reuse: Annotated[
             list[Path] | None,
-            typer.Option("--reuse", help="Another sweep: take the cells it has run already. May be repeated."),
+            typer.Option("--reuse", help="Reuse finished cells of another sweep's folder. Repeatable."),
         ] = None,
-        plan: Annotated[bool, typer.Option("--plan", help="Only list the cells and their recipes' hashes.")] = False,
+        plan: Annotated[bool, typer.Option("--plan", help="Only list the cells and their recipe hashes.")] = False,
         json_output: JsonFlag = False,
     ) -> None:
-        """Run methods x students x seeds of a grid and compare them; killed, the same command goes on."""
+        """Run and compare the methods, students and seeds of a grid. The same command resumes an interrupted sweep."""
         if plan:
             _show_plan(grid, overrides or [], teacher, json_output=json_output)
             return
@@ -59,12 +59,12 @@ def register(app: typer.Typer) -> None:
                 files = f"report {out / 'compare.md'}\ncells  {out / 'compare.csv'}"
                 for name in picture_names(done):
                     files += f"\nplot   {out / name}"
-                print_table(f"{done.grid.name} on {on}, {done.grid.budget.describe()} a run", columns, rows, files)
+                print_table(f"{done.grid.name} on {on}, {done.grid.budget.describe()} per run", columns, rows, files)
         if done.failures:
             first = done.failures[0]
             raise FacekdError(
                 f"{len(done.failures)} of {len(done.cells)} cells failed, the first ({first.cell}): {first.reason}. "
-                "The same command tries them again"
+                "Run the same command to retry them"
             )
 
     @app.command(

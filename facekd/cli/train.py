@@ -1,4 +1,4 @@
-"""`facekd train`: a teacher, or a student without one, with a margin head."""
+"""`facekd train`: train a teacher, or a student without a teacher, with a margin head."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +10,13 @@ from facekd.cli.output import JsonFlag
 RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", help="Training faces instead of the recipe's: .rec, folder, or synthetic:identities=64."),
+    typer.Option("--data", help="Training faces; overrides the recipe: .rec, folder or synthetic:identities=64."),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field: --set training.epochs=5. May be repeated.")
+    list[str] | None, typer.Option("--set", help="Override a field: --set training.epochs=5. Repeatable.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="New folder for the bundle, checkpoints and log.")]
-ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")]
+ResumeFlag = Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint in --out.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Delete the earlier run in --out first.")]
 
 

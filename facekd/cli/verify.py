@@ -1,4 +1,4 @@
-"""`facekd verify`: are two photographs of one person, at a measured false accept rate?"""
+"""`facekd verify`: do two photographs show the same person, at a measured false accept rate?"""
 
 import os
 from pathlib import Path
@@ -16,20 +16,20 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    first: Annotated[Path, typer.Argument(help="Photograph of one person.")],
-    second: Annotated[Path, typer.Argument(help="Photograph to compare.")],
-    model: Annotated[Path, typer.Option(help="Bundle whose card holds measured thresholds.")],
+    first: Annotated[Path, typer.Argument(help="First photograph.")],
+    second: Annotated[Path, typer.Argument(help="Second photograph.")],
+    model: Annotated[Path, typer.Option(help="Bundle with measured thresholds (evaluate --save-thresholds).")],
     detector: Annotated[
-        Path | None, typer.Option(help="YuNet .onnx, to find and align the faces (or FACEKD_DETECTOR).")
+        Path | None, typer.Option(help="YuNet .onnx file to detect and align the faces (or FACEKD_DETECTOR).")
     ] = None,
-    far: Annotated[float, typer.Option(help="False accept rate the threshold was measured at.")] = 1e-3,
-    aligned: Annotated[bool, typer.Option("--aligned", help="The images are aligned crops already.")] = False,
+    far: Annotated[float, typer.Option(help="False accept rate of the threshold.")] = 1e-3,
+    aligned: Annotated[bool, typer.Option("--aligned", help="The images are aligned crops.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Compare two faces against the threshold measured at a named false accept rate.
+    """Decide whether two photographs show the same person, with the threshold measured at a given false accept rate.
 
-    Exits 0 for "same person" and for "different people"; 1 where no face was found; 2 for wrong usage.
+    Exit code 0 for "same person" and "different people", 1 if no face was found, 2 for wrong usage.
     """
     from facekd.evaluation.verification import far_name
     from facekd.evaluation.verify import verify_images
@@ -47,7 +47,7 @@ def verify(
     sign = ">" if decision.same else "<="
     for path, faces in zip((first, second), decision.faces, strict=True):
         if faces > 1:
-            print(f"{path}: {faces} faces, the largest central one was taken")
+            print(f"{path}: {faces} faces; used the largest central one")
     print("same person" if decision.same else "different people")
     print(
         f"cosine {decision.score_cos:.4f} {sign} {decision.threshold_cos:.4f}, "
