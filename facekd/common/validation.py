@@ -2,18 +2,45 @@
 
 import difflib
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 SHOWN_CHARACTERS = 80
 """Of a value in a message: a value may be as long as the file that it stands in."""
 
 
+LARGEST_INTEGER = 2**63 - 1
+LARGEST_NUMBER = 1e30
+"""Of a field with a fraction: float32, in which all is computed, ends at 3.4e38."""
+
+
 class StrictSchema(BaseModel):
-    """Base of what is read from files: a field that is not known is an error, and so is a value that is not valid."""
+    """Base of what is read from files: a field that is not known is an error, and so is a value that is not valid.
+
+    No number of any field, nor of what a field of free form holds, is beyond what tensors can hold: whole ones fit into
+    64 bits, others are finite and at most LARGEST_NUMBER. Fields that decide how much is started or allocated have
+    bounds of their own.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def _numbers_are_bounded(self) -> Self:
+        for name, value in vars(self).items():
+            check_numbers(name, value)
+        return self
+
+
+def check_numbers(name: str, value: Any) -> None:
+    """Raises ValueError where a number in a field of free form, however deep, is beyond what tensors can hold."""
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            check_numbers(name, part)
+    elif isinstance(value, int) and not abs(value) <= LARGEST_INTEGER:
+        raise ValueError(f"{name} = {shown(value)}: whole numbers are of at most 64 bits")
+    elif isinstance(value, float) and not abs(value) <= LARGEST_NUMBER:
+        raise ValueError(f"{name} = {value}: numbers are finite and at most {LARGEST_NUMBER:g}")
 
 
 def explain(error: ValidationError, schema: type[BaseModel] | None = None) -> str:

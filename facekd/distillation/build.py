@@ -14,7 +14,8 @@ from facekd.distillation.open_teacher import open_teacher
 from facekd.distillation.task import DistillationTask
 from facekd.distillation.teachers.base import Classes, ClassesNeeded, Teacher, TeacherPath
 from facekd.heads import MarginHead, create_head
-from facekd.models.registry import Backbone, create_model
+from facekd.models.affordable import create_affordable
+from facekd.models.registry import Backbone
 from facekd.recipe import Recipe
 from facekd.recipe.methods import Entry
 from facekd.schemas.input_spec import InputSpec
@@ -28,7 +29,7 @@ def build_task(recipe: Recipe, source: Source) -> DistillationTask:
             another embedding width, a head of other identities, an input size the teacher does not take.
     """
     student_input = InputSpec()
-    student = create_model(recipe.model.name, **recipe.model.arguments)
+    student = create_affordable(recipe.model.name, **recipe.model.arguments)
     entries = recipe.entries()
     if entries and recipe.teacher is None:
         names = ", ".join(entry.name for entry in entries)

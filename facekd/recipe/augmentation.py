@@ -4,13 +4,15 @@ The kinds and their strengths are facekd's choice; cropping, low resolution and 
 (Kim et al. 2022).
 """
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from facekd.common.validation import StrictSchema
 
 Probability = Field(default=0.0, ge=0.0, le=1.0)
 
 
-class _Kind(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Kind(StrictSchema):
+    model_config = ConfigDict(frozen=True)
 
     probability: float = Probability
 
@@ -72,14 +74,14 @@ class Occlusion(_Kind):
     largest: float = Field(default=0.4, ge=0.1, le=1.0)
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(StrictSchema):
     """Everything is off but the flip; a recipe turns on what it wants.
 
     Attributes:
         flip: probability of mirroring left and right.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     flip: float = Field(default=0.5, ge=0.0, le=1.0)
     affine: Affine = Affine()

@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
+    AfterValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -16,14 +16,26 @@ from pydantic import (
 
 from facekd.common.hashing import text_sha256
 from facekd.common.trust import NamesCode
+from facekd.common.validation import StrictSchema, shown
 from facekd.recipe.augmentation import AugmentationConfig
 from facekd.recipe.methods import Entry, entries_of, find_teacher, normalised
 
 
-class Section(BaseModel):
+class Section(StrictSchema):
     """A part of the recipe: unknown fields are errors, values are checked."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(validate_assignment=True)
+
+
+MAX_BATCH = 2**17
+"""Images of one forward, over all ranks: 1024 ranks of 128."""
+
+
+def check_name(name: str) -> str:
+    """A name that may become a file's or a folder's. Raises ValueError."""
+    if not 0 < len(name) <= 200 or not name.isprintable() or name.startswith(".") or set("/\\") & set(name):
+        raise ValueError(f"{shown(name)} is no name: up to 200 characters, no / or \\, no dot at the beginning")
+    return name
 
 
 class DataConfig(Section):
@@ -43,8 +55,8 @@ class DataConfig(Section):
     max_identities: int | None = Field(default=None, ge=2)
     max_images_per_identity: int | None = Field(default=None, ge=1)
     min_images_per_identity: int = Field(default=1, ge=1)
-    images_per_identity: int | None = Field(default=None, ge=2)
-    workers: int = Field(default=2, ge=0)
+    images_per_identity: int | None = Field(default=None, ge=2, le=MAX_BATCH)
+    workers: int = Field(default=2, ge=0, le=512)
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
@@ -52,7 +64,7 @@ class ModelConfig(Section):
     """The network that is trained: a registered name, `timm/NAME` or a trusted path `package.module:function`."""
 
     name: Annotated[str, NamesCode()] = "mobilefacenet"
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class HeadConfig(Section):
@@ -70,7 +82,7 @@ class HeadConfig(Section):
     """
 
     name: str = "arcface"
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     weight: float = Field(default=1.0, ge=0)
     init: Literal["random", "teacher"] = "random"
     freeze: bool = False
@@ -90,7 +102,7 @@ class TeacherConfig(Section):
 
     bundle: str
     name: Annotated[str | None, NamesCode()] = None
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _arguments_have_a_name(self) -> "TeacherConfig":
@@ -146,17 +158,17 @@ class TrainingConfig(Section):
         threads: CPU threads; None leaves torch's choice.
     """
 
-    epochs: float = Field(default=20.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    max_minutes: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=128, ge=2)
-    accumulation: int = Field(default=1, ge=1)
+    epochs: float = Field(default=20.0, gt=0, le=1e6)
+    max_steps: int | None = Field(default=None, ge=1, le=10**12)
+    max_minutes: float | None = Field(default=None, gt=0, le=1e7)
+    batch_size: int = Field(default=128, ge=2, le=MAX_BATCH)
+    accumulation: int = Field(default=1, ge=1, le=4096)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
     ema: float | None = Field(default=None, gt=0, lt=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
     log_every: int = Field(default=20, ge=1)
     evaluate_every: int | None = Field(default=None, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
@@ -173,21 +185,21 @@ class EvaluationConfig(Section):
     """
 
     dev: str | None = None
-    report: list[str] = []
+    report: list[str] = Field(default_factory=list)
     teacher: bool = True
 
 
 class Recipe(Section):
     """A complete run. `role` says what the bundle it ends in is: a student, or a teacher with its head's centres."""
 
-    name: str
+    name: Annotated[str, AfterValidator(check_name)]
     role: Literal["student", "teacher"] = "student"
     seed: int = Field(default=0, ge=0)
     data: DataConfig
     model: ModelConfig = ModelConfig()
     head: HeadConfig = HeadConfig()
     teacher: TeacherConfig | None = None
-    distillation: Annotated[list[dict[str, dict[str, Any]]], NamesCode()] = []
+    distillation: Annotated[list[dict[str, dict[str, Any]]], NamesCode()] = Field(default_factory=list)
     optimisation: OptimisationConfig = OptimisationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -64,7 +64,7 @@ class HeadCard(StrictSchema):
 
     name: str
     arguments: dict[str, Any] = Field(default_factory=dict)
-    num_identities: int
+    num_identities: int = Field(ge=1, le=10**9)
     labels: str | None = None
     sha256: str = ""
 
@@ -88,7 +88,7 @@ class Card(StrictSchema):
     name: str
     architecture: Architecture
     input: InputSpec = InputSpec()
-    embedding_width: int
+    embedding_width: int = Field(ge=1, le=2**20)
     parameters: int
     macs: int
     created: str

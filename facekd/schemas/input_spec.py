@@ -1,14 +1,20 @@
 """What a model expects at its input: size, colour order, mean and standard deviation."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from facekd.common.validation import StrictSchema
 
 if TYPE_CHECKING:
     import torch
 
 
-class InputSpec(BaseModel):
+Side = Annotated[int, Field(ge=1, le=4096)]
+"""Pixels of a model's input."""
+
+
+class InputSpec(StrictSchema):
     """Input of a face model. The default is the field's convention: aligned 112x112 RGB, (pixel - 127.5) / 127.5.
 
     Attributes:
@@ -18,9 +24,9 @@ class InputSpec(BaseModel):
         std: the difference is divided by this, one value a channel.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
-    size: tuple[int, int] = (112, 112)
+    size: tuple[Side, Side] = (112, 112)
     colour: Literal["RGB", "BGR"] = "RGB"
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = Field(default=(127.5, 127.5, 127.5))

@@ -35,7 +35,7 @@ class ArtefactInput(StrictSchema):
     name: str
     dtype: Literal["float32", "uint8", "image"]
     layout: Layout
-    batch: int | None
+    batch: int | None = Field(ge=1, le=2**17)
     preprocess: Literal["in", "out"]
     spec: InputSpec
 
@@ -44,7 +44,7 @@ class ArtefactOutput(StrictSchema):
     """The one output: the raw embedding [b, width]; normalise it (L2) before comparing cosines."""
 
     name: str
-    width: int
+    width: int = Field(ge=1, le=2**20)
     normalised: Literal[False] = False
 
 

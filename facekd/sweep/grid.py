@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from facekd.common.errors import UsageError
 from facekd.common.validation import explain, shown
 from facekd.recipe import ModelConfig, Recipe, Section, load_recipe, read_yaml
+from facekd.recipe.schema import check_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 # With a budget of steps alone, epochs must never be what ends a run.
@@ -29,9 +30,9 @@ class Budget(Section):
             turned into steps there, so that the schedule ends where the cell does, and a cheaper method gets more.
     """
 
-    epochs: float | None = Field(default=None, gt=0)
-    steps: int | None = Field(default=None, ge=1)
-    minutes: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=1e6)
+    steps: int | None = Field(default=None, ge=1, le=10**12)
+    minutes: float | None = Field(default=None, gt=0, le=1e7)
 
     @model_validator(mode="after")
     def _one(self) -> "Budget":
@@ -71,7 +72,7 @@ class Grid(Section):
         baseline: the method whose errors the gap to the teacher is counted from: no teacher in it.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(check_name)]
     base: str
     set: list[str] = Field(default_factory=list)
     teacher: str | TeacherTraining | None = None

@@ -21,7 +21,7 @@ class CckdSettings(LossSettings):
 
     weight: float = Field(default=100.0, gt=0)
     gamma: float = Field(default=0.4, gt=0)
-    order: int = Field(default=2, ge=1)
+    order: int = Field(default=2, ge=1, le=64)
 
 
 @register_loss("cckd")

@@ -21,7 +21,7 @@ class DarkRankSettings(LossSettings):
     weight: float = Field(default=0.1, gt=0)
     alpha: float = Field(default=3.0, gt=0)
     beta: float = Field(default=3.0, gt=0)
-    length: int = Field(default=4, ge=2)
+    length: int = Field(default=4, ge=2, le=4096)
 
 
 @register_loss("darkrank")

@@ -27,7 +27,7 @@ class OfaSettings(LossSettings):
     logits_weight: float = Field(default=1.0, ge=0)
     gamma: float = Field(default=1.0, ge=1)
     temperature: float = Field(default=1.0, gt=0)
-    width: int = Field(default=512, ge=1)
+    width: int = Field(default=512, ge=1, le=16_384)
 
 
 @register_loss("ofa")

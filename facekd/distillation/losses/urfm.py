@@ -41,9 +41,9 @@ class UrfmSettings(LossSettings):
         stop_gradient: hold the teacher's local features still in the student's term.
     """
 
-    local_centres: int = Field(default=49, ge=1)
-    width: int = Field(default=512, ge=8)
-    heads: int = Field(default=8, ge=1)
+    local_centres: int = Field(default=49, ge=1, le=4096)
+    width: int = Field(default=512, ge=8, le=16_384)
+    heads: int = Field(default=8, ge=1, le=1024)
     position: Literal["none", "saliency", "relative"] = "relative"
     face_weight: float = Field(default=1.0, ge=0)
     attention_weight: float = Field(default=1.0, ge=0)

@@ -43,7 +43,7 @@ class AptSettings(TeacherSettings):
         lr: peak rate of the prompts; None: `optimisation.auxiliary_lr`.
     """
 
-    prompts: int = Field(default=5, ge=0)
+    prompts: int = Field(default=5, ge=0, le=4096)
     every: int = Field(default=1, ge=1)
     attention_bias: float = Field(default=0.0, le=0)
     adaptation_weight: float = Field(default=0.0, ge=0)
