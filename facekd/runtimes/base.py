@@ -19,6 +19,7 @@ import numpy as np
 from facekd.common.errors import FacekdError, UsageError, first_line, require_modules
 from facekd.common.registry import Registry
 from facekd.common.versions import package_version
+from facekd.runtimes.bounded import LIMIT_S, run_bounded
 
 IMAGE = "image"
 """The dtype of an input that the runtime takes as an image: RGB pixels 0 to 255, float32 [1, 3, h, w] for `run`."""
@@ -137,6 +138,21 @@ class Session(ABC):
             FacekdError: the runtime refuses this input.
         """
 
+    def run_bounded(self, x: np.ndarray) -> np.ndarray:
+        """As `run`, for everything but timing: where the runtime can, it ends by Ctrl-C and after LIMIT_S an image.
+
+        Raises:
+            FacekdError: the runtime refuses this input, or the model does not end.
+        """
+        if not self.runtime.releases_python:
+            return self.run(x)
+        seconds, what = LIMIT_S * len(x), f"running {self.path} on {len(x)} image{'s' * (len(x) != 1)}"
+        return run_bounded(lambda: self.run(x), seconds=seconds, what=what, end=self.end)
+
+    def end(self) -> None:
+        """Asks a run of another thread to stop; nothing where the runtime cannot."""
+        return
+
     def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor that the file computes for `x`, in order, by name; nothing where the runtime cannot tell."""
         del x
@@ -159,6 +175,7 @@ class Runtime(ABC):
         suffixes: of the files (or folders) that it opens, lower case.
         timed: whether its milliseconds mean anything (an interpreter's do not).
         free_batch: whether its files can leave the size of the batch open.
+        releases_python: whether Python goes on while it runs, so that a model that does not end can be left.
     """
 
     name: ClassVar[str]
@@ -169,6 +186,7 @@ class Runtime(ABC):
     suffixes: ClassVar[Sequence[str]] = ()
     timed: ClassVar[bool] = True
     free_batch: ClassVar[bool] = False
+    releases_python: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, path: Path, options: OpenOptions) -> Session:

@@ -109,7 +109,7 @@ class FileEmbedder:
         short = self.fixed_batch - count if self.fixed_batch else 0
         if short:
             x = np.concatenate([x, np.repeat(x[-1:], short, axis=0)])
-        output = self.session.run(x)
+        output = self.session.run_bounded(x)
         if len(output) != len(x):
             raise FacekdError(f"{self.session.path}: the model returned {output.shape} for a batch of {len(x)}")
         # A copy: some runtimes return their own memory.

@@ -20,6 +20,7 @@ class LiteRt(Runtime):
     modules = ("ai_edge_litert.interpreter",)
     package = "ai-edge-litert"
     suffixes = (".tflite",)
+    releases_python = True
 
     def open(self, path: Path, options: OpenOptions) -> Session:
         """An interpreter with its tensors allocated."""

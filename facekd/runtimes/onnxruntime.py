@@ -51,14 +51,17 @@ class OnnxRuntime(Runtime):
     package = "onnxruntime"
     suffixes = (".onnx",)
     free_batch = True
+    releases_python = True
 
     def open(self, path: Path, options: OpenOptions) -> Session:
         """A session of the file."""
+        import onnxruntime
+
         try:
             session = inference_session(path, threads=options.num_threads)
         except Exception as error:  # onnxruntime's classes have no common base
             raise self.unreadable(path, "ONNX model", error) from error
-        return _OnnxSession(self, path, session)
+        return _OnnxSession(self, path, session, onnxruntime.RunOptions())
 
     def files(self, path: Path) -> list[Path]:
         """The file and those that its tensors refer to."""
@@ -94,10 +97,11 @@ class OnnxRuntime(Runtime):
 class _OnnxSession(Session):
     provider = "CPU"
 
-    def __init__(self, runtime: Runtime, path: Path, session: Any) -> None:
+    def __init__(self, runtime: Runtime, path: Path, session: Any, options: Any) -> None:
         super().__init__(runtime, path, inputs=_tensors(session.get_inputs()), outputs=_tensors(session.get_outputs()))
         self._session = session
         self._wanted = [self.output.name]
+        self._options = options
 
     def select(self, name: str) -> None:
         """See Session."""
@@ -107,9 +111,16 @@ class _OnnxSession(Session):
     def run(self, x: np.ndarray) -> np.ndarray:
         """See Session."""
         try:
-            return self._session.run(self._wanted, {self.input.name: x})[0]  # type: ignore[no-any-return]
+            return self._session.run(self._wanted, {self.input.name: x}, self._options)[0]  # type: ignore[no-any-return]
         except Exception as error:  # onnxruntime's classes have no common base
             raise self.failure(x, error) from error
+
+    def end(self) -> None:
+        """A run stops after the operator that it is in, also within a Loop; the next run is another."""
+        import onnxruntime
+
+        ended, self._options = self._options, onnxruntime.RunOptions()
+        ended.terminate = True
 
     def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Every node's output, computed without optimisation so that none is fused away."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.text import plain
 from facekd.runtimes.base import OpenOptions, Session, get_runtime, model_suffixes, runtime_for
+from facekd.runtimes.bounded import LIMIT_S, run_bounded
 from facekd.runtimes.embedder import Embedder, FileEmbedder
 from facekd.runtimes.encoding import InputEncoding, Layout
 from facekd.runtimes.files import ModelFiles
@@ -151,7 +152,10 @@ def open_session(path: Path, *, threads: int | None = None, runtime: str | None 
     """A model file or bundle in its runtime, ready to run arrays; args as `open_model`."""
     opener = runtime_for(path) if runtime is None else get_runtime(runtime)
     opener.require()
-    return opener.open(path, OpenOptions(threads=threads))
+    options = OpenOptions(threads=threads)
+    if not opener.releases_python:
+        return opener.open(path, options)
+    return run_bounded(lambda: opener.open(path, options), seconds=LIMIT_S, what=f"opening {path}")
 
 
 def verify_model(folder: Path, manifest: Manifest) -> None:
