@@ -9,7 +9,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from facekd.common.errors import UsageError
+from facekd.data.sources.synthetic import SyntheticSource
 from facekd.data.synthetic import SyntheticConfig
+from facekd.data.synthetic_pairs import synthetic_pairs
 from facekd.models.affordable import create_affordable
 from facekd.recipe import Recipe, load_recipe
 from facekd.recipe.methods import LOSSES, TEACHERS
@@ -144,7 +146,16 @@ def test_a_network_that_no_machine_holds_is_not_begun(arguments: dict[str, Any])
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("fields", [{"images": 10**9}, {"identities": 10**6, "images": 1000}, {"seed": 2**63}])
+@pytest.mark.parametrize("fields", [{"images": 10**9}, {"identities": 10**9}, {"seed": 2**63}])
 def test_a_synthetic_set_has_bounds(fields: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         SyntheticConfig(**fields)
+
+
+def test_synthetic_images_are_bounded_together() -> None:
+    for text in ("identities=1000000,images=1000", "images=1000000,identities=101"):
+        with pytest.raises(UsageError, match="lower one of them"):
+            SyntheticSource.from_text(text)
+    for pairs in ("1000000", "1" + "0" * 400, "1" + "0" * 5000):
+        with pytest.raises(UsageError, match="pairs must be"):
+            synthetic_pairs(f"identities=4,pairs={pairs}")

@@ -3,8 +3,11 @@
 import numpy as np
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.data.synthetic import PAIRS_FIRST_IDENTITY, draw_face, synthetic_config, synthetic_fields
 from facekd.data.verification_set import VerificationSet
+
+MAX_PAIRS = 100_000
 
 
 def synthetic_pairs(text: str) -> VerificationSet:
@@ -17,9 +20,9 @@ def synthetic_pairs(text: str) -> VerificationSet:
     try:
         pairs = int(fields.pop("pairs", "600"))
     except ValueError:
-        raise UsageError(f"synthetic pairs: pairs must be a whole number, got {text!r}") from None
-    if pairs < 2:
-        raise UsageError(f"synthetic pairs: pairs must be at least 2, got {pairs}")
+        raise UsageError(f"synthetic pairs: pairs must be a whole number, got {shown(text)}") from None
+    if not 2 <= pairs <= MAX_PAIRS:  # their images are all held in memory
+        raise UsageError(f"synthetic pairs: pairs must be at least 2 and at most {MAX_PAIRS:,}, got {shown(pairs)}")
     config = synthetic_config({"first_identity": PAIRS_FIRST_IDENTITY, "images": 1_000_000, **fields})
     if config.identities < 2 or config.images < 2:
         raise UsageError(

@@ -4,10 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from facekd.common.errors import UsageError
 from facekd.common.hashing import parts_sha256
 from facekd.data.source import Source
 from facekd.data.sources import SOURCES, SourceKind
 from facekd.data.synthetic import SyntheticConfig, draw_face, synthetic_config, synthetic_fields
+
+MAX_IMAGES = 10**8
+"""Of one set: a label of each is held in memory."""
 
 
 class SyntheticSource:
@@ -19,6 +23,11 @@ class SyntheticSource:
     def __init__(self, config: SyntheticConfig | None = None, **fields: Any) -> None:
         self.config = config if config is not None else synthetic_config(fields)
         self.num_identities = self.config.identities
+        if self.config.identities * self.config.images > MAX_IMAGES:
+            raise UsageError(
+                f"synthetic: {self.config.identities:,} identities with {self.config.images:,} images each are more "
+                f"than {MAX_IMAGES:,}: lower one of them"
+            )
         self.labels = np.repeat(np.arange(self.config.identities, dtype=np.int64), self.config.images)
         c = self.config
         self.name = f"synthetic-{c.identities}x{c.images}-seed{c.seed}-from{c.first_identity}"
