@@ -1,7 +1,9 @@
-"""Ctrl-C and SIGTERM become a request to stop after the step at hand."""
+"""What ends a run from outside, kept until its step is done: Ctrl-C, SIGTERM, a killed process of the loader."""
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -44,3 +46,42 @@ class StopRequest:
         if self.name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
+
+
+class LoaderDeaths:
+    """Keeps the news that a process of the loader was killed until the loop asks for data.
+
+    torch's handler of SIGCHLD raises RuntimeError wherever the main thread is, which may be halfway through the
+    optimiser: what is saved then is no state of the run. Only inside `heard` is that handler in force.
+    """
+
+    def __init__(self) -> None:
+        self._torch: Callable[[int, FrameType | None], Any] | None = None
+        self._missed = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """While the block runs a loader that lost a process raises RuntimeError, also of one lost since the last."""
+        self.restore()
+        if self._missed and self._torch is not None:
+            self._missed = False
+            self._torch(signal.SIGCHLD, None)
+        yield
+        handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            self._torch = handler
+            signal.signal(signal.SIGCHLD, self._keep)
+
+    def restore(self) -> None:
+        """Gives torch its handler back."""
+        if self._torch is not None:
+            signal.signal(signal.SIGCHLD, self._torch)
+
+    def _keep(self, number: int, frame: FrameType | None) -> None:
+        self._missed = True
+
+
+def is_lost_worker(error: RuntimeError) -> bool:
+    """Whether torch says by this that a process of its loader is gone, not that an image broke in one."""
+    text = str(error)
+    return "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text)

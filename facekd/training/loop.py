@@ -17,7 +17,7 @@ from facekd.recipe import Recipe
 from facekd.training import distributed, resumption
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore
 from facekd.training.data import StepBatches, TrainingData
-from facekd.training.interruption import Interrupted, StopRequest
+from facekd.training.interruption import Interrupted, LoaderDeaths, StopRequest, is_lost_worker
 from facekd.training.log import NoLog, Reporter, TrainingLog
 from facekd.training.meter import Meter, Progress
 from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
@@ -116,9 +116,11 @@ class Trainer:
             if self._settings.compile:
                 self.module.compile()
             self.reporter.start(self.progress.step, self.total_steps)
+            self._deaths = LoaderDeaths()
             try:
                 self._train(stop)
             finally:
+                self._deaths.restore()
                 self.reporter.stop()
         return self._choose()
 
@@ -206,15 +208,31 @@ class Trainer:
 
     def _next(self, steps: Iterator[StepBatches], stop: StopRequest) -> StepBatches:
         try:
-            return next(steps)
+            with self._deaths.heard():
+                return next(steps)
         except RuntimeError as error:
             if collectives.world() > 1 and is_lost_rank(error):
                 raise
             # The terminal sends Ctrl-C to the loader's processes too; a loader that lost one says so with this.
+            if not stop and is_lost_worker(error):
+                raise FacekdError(self._without_loader()) from error
             if not stop:
                 raise FacekdError(f"the data loader failed: {error}") from error
             self._save(random_state())
             raise Interrupted(self._stopped(stop.name)) from error
+
+    def _without_loader(self) -> str:
+        """What to say where a process of the loader was killed; saves the state if that needs no other rank."""
+        why = (
+            "a process that loads images was killed, most often because memory ran out (lower data.workers or "
+            "training.batch_size)"
+        )
+        if collectives.world() == 1:
+            self._save(random_state())
+            return self._stopped(why)
+        steps = [file.step for file in self.store.list()]
+        kept = f"the checkpoint of step {max(steps)} is intact" if steps else "there is no checkpoint yet"
+        return f"{why}; {kept}; go on with: {self._resume_command}"
 
     def _stopped(self, why: str | None) -> str:
         done = f"{self.progress.step} of {self.total_steps}"

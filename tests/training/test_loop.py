@@ -1,6 +1,7 @@
 """The loop with a task of its own: steps, accumulation, divergence, interruption, resuming."""
 
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -217,6 +218,48 @@ def test_interrupted_at_every_step_is_one_run(tmp_path: Path) -> None:
         return [(line["step"], line["epoch"], line["parts"], line["lr"], line["images"]) for line in lines(out)]
 
     assert figures(tmp_path / "torn") == figures(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["during a step", "while data are read"])
+def test_a_killed_loader_process_costs_no_step(tmp_path: Path, inside: bool) -> None:
+    """As the system kills when memory runs out: one line with cause and command, and the run goes on bit for bit."""
+
+    def settings(task: ToyTask, out: Path) -> Trainer:
+        trainer = make_trainer(out, task)
+        trainer.recipe.data.workers = 1
+        return trainer
+
+    def kill(call: int, x: torch.Tensor) -> torch.Tensor:
+        if call == 4 and inside:
+            (worker,) = multiprocessing.active_children()
+            worker.kill()
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        return x
+
+    whole = new_task()
+    settings(whole, tmp_path / "whole").run()
+    torn = new_task(hook=kill)
+    trainer = settings(torn, tmp_path / "torn")
+    if not inside:
+        trainer.data._source = Deadly()  # type: ignore[attr-defined]
+    with pytest.raises(FacekdError, match=r"killed.*memory.*saved after step \d+ of 15; go on with: AGAIN") as caught:
+        trainer.run()
+    assert "\n" not in str(caught.value)
+    assert signal.getsignal(signal.SIGCHLD) not in (signal.SIG_IGN, None)
+    saved = CheckpointStore(tmp_path / "torn" / "checkpoints").list()[-1].step
+    assert saved == trainer.progress.step and (saved == 5) == inside
+    again = ToyTask()
+    settings(again, tmp_path / "torn").run(resume=True)
+    assert same(whole.state_dict(), again.state_dict())
+
+
+class Deadly(RandomFaces):
+    """Face 20 kills the process that reads it, if that is one of the loader's."""
+
+    def read(self, i: int) -> np.ndarray:
+        if i == 20 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(i)
 
 
 def test_handlers_are_given_back(tmp_path: Path) -> None:
