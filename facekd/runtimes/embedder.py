@@ -46,7 +46,7 @@ class FileEmbedder:
 
     Raises:
         UsageError: no output of the model can be an embedding.
-        FacekdError: the model cannot be run.
+        FacekdError: the model cannot be run, or its embeddings are not numbers.
     """
 
     def __init__(self, session: Session, encoding: InputEncoding, *, embedding_width: int | None = None) -> None:
@@ -124,6 +124,15 @@ class FileEmbedder:
         height, width = self.input.size
         images = np.random.default_rng(0).integers(0, 256, (2, 3, height, width), dtype=np.uint8)
         one = self.embed(images[:1])
+        if not np.isfinite(one).all():
+            # Noise may be more than a half-precision network holds: grey never is.
+            images = np.full_like(images, 128)
+            one = self.embed(images[:1])
+            if not np.isfinite(one).all():
+                raise FacekdError(
+                    f"{self.session.path} gives an embedding with NaN or infinity for a grey image: its weights are "
+                    "damaged, or --mean and --std are not those it was made with"
+                )
         if self.fixed_batch is None and not self._agrees(images, one[0]):
             log.warning("%s declares a free batch but works only with batch 1: running one by one", self.session.path)
             self.encoding = replace(self.encoding, batch=1)

@@ -81,6 +81,17 @@ def test_a_batch_baked_in_is_found_out_and_worked_around(tmp_path: Path, caplog:
     np.testing.assert_allclose(runner(torch.from_numpy(IMAGES)).numpy(), expected(), rtol=1e-4, atol=1e-4)
 
 
+def test_a_model_of_nan_is_called_that_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(
+        globals(), "WEIGHT", np.where(np.arange(240).reshape(48, 5) == 7, np.nan, WEIGHT).astype(np.float32)
+    )
+    with pytest.raises(FacekdError, match="an embedding with NaN or infinity"):
+        open_file(write_onnx(tmp_path / "m.onnx"), threads=1)
+    assert caplog.text == ""
+
+
 def test_half_and_raw_pixel_inputs(tmp_path: Path) -> None:
     half = open_file(write_onnx(tmp_path / "half.onnx", kind="half"), input_spec=SPEC, threads=1)
     np.testing.assert_allclose(half(torch.from_numpy(IMAGES)).numpy(), expected(), atol=0.05)
