@@ -16,10 +16,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from facekd.common.errors import FacekdError, UsageError, first_line, require_modules
+from facekd.common.errors import FacekdError, UsageError, require_modules
 from facekd.common.registry import Registry
 from facekd.common.versions import package_version
 from facekd.runtimes.bounded import LIMIT_S, run_bounded
+from facekd.runtimes.reasons import reason
 
 IMAGE = "image"
 """The dtype of an input that the runtime takes as an image: RGB pixels 0 to 255, float32 [1, 3, h, w] for `run`."""
@@ -160,7 +161,7 @@ class Session(ABC):
 
     def failure(self, x: np.ndarray, error: BaseException) -> FacekdError:
         """A runtime's own exception as one line."""
-        return FacekdError(f"{self.path} failed on input of shape {list(x.shape)}: {first_line(error)}")
+        return FacekdError(f"{self.path} failed on input of shape {list(x.shape)}: {reason(error)}")
 
 
 class Runtime(ABC):
@@ -249,7 +250,7 @@ class Runtime(ABC):
     @staticmethod
     def unreadable(path: Path, kind: str, error: BaseException) -> FacekdError:
         """What a damaged file raises."""
-        return FacekdError(f"{path} is not a readable {kind}: {first_line(error)}")
+        return FacekdError(f"{path} is not a readable {kind}: {reason(error)}")
 
 
 RUNTIMES: Registry[type[Runtime]] = Registry("runtime", package="facekd.runtimes", group="facekd.runtimes")

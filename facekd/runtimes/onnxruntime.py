@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from facekd.common.errors import require_modules
+from facekd.common.errors import FacekdError, require_modules
 from facekd.runtimes.base import FileFacts, GraphEnds, OpenOptions, Runtime, Session, Tensor, register_runtime
+from facekd.runtimes.reasons import reason
 
 _TYPES = {"float": "float32", "float16": "float16", "double": "float64"}
 
@@ -27,6 +28,7 @@ def inference_session(
     """
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -55,13 +57,16 @@ class OnnxRuntime(Runtime):
 
     def open(self, path: Path, options: OpenOptions) -> Session:
         """A session of the file."""
-        import onnxruntime
-
         try:
             session = inference_session(path, threads=options.num_threads)
         except Exception as error:  # onnxruntime's classes have no common base
+            if "IR version" in str(error) or "Opset" in str(error):
+                raise FacekdError(
+                    f"{path} is newer than ONNX Runtime {self.version()} here: {reason(error)}; install a newer "
+                    "one, or export the model for an older opset"
+                ) from error
             raise self.unreadable(path, "ONNX model", error) from error
-        return _OnnxSession(self, path, session, onnxruntime.RunOptions())
+        return _OnnxSession(self, path, session, _run_options())
 
     def files(self, path: Path) -> list[Path]:
         """The file and those that its tensors refer to."""
@@ -117,9 +122,7 @@ class _OnnxSession(Session):
 
     def end(self) -> None:
         """A run stops after the operator that it is in, also within a Loop; the next run is another."""
-        import onnxruntime
-
-        ended, self._options = self._options, onnxruntime.RunOptions()
+        ended, self._options = self._options, _run_options()
         ended.terminate = True
 
     def intermediates(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -133,6 +136,14 @@ class _OnnxSession(Session):
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
         session = inference_session(model.SerializeToString(), optimise=False)
         yield from zip(names, session.run(names, {self.input.name: x}), strict=True)
+
+
+def _run_options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    return options
 
 
 def _tensors(nodes: Sequence[Any]) -> list[Tensor]:
