@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from facekd.common.errors import FacekdError, UsageError, one_line
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.hashing import file_sha256
 from facekd.common.trust import check_all_trusted, names_code
 from facekd.common.writing import FolderKind, atomic_folder
@@ -297,6 +298,7 @@ def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:
         raise FacekdError(f"{file} is missing: the bundle is incomplete; restore it from its source")
     found = file_sha256(file)
     if found != sha256:
+        check_not_a_stand_in(file, "the weights of a bundle")
         raise FacekdError(
             f"{file} is not what its card describes: sha256 {found[:12]}..., the card says "
             f"{sha256[:12] or 'nothing'}...; it was changed or damaged, restore the bundle from its source"

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError, require_modules
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.registry import Registry
 from facekd.common.versions import package_version
 from facekd.runtimes.bounded import LIMIT_S, run_bounded
@@ -249,7 +250,13 @@ class Runtime(ABC):
 
     @staticmethod
     def unreadable(path: Path, kind: str, error: BaseException) -> FacekdError:
-        """What a damaged file raises."""
+        """What a damaged file raises.
+
+        Raises:
+            UsageError: it is no damaged file, but a Git LFS pointer or a web page in place of one.
+        """
+        vowel = kind[0] in "AEIO"
+        check_not_a_stand_in(path, f"{'an' if vowel else 'a'} {kind}")
         return FacekdError(f"{path} is not a readable {kind}: {reason(error)}")
 
 

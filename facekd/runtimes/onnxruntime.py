@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError, require_modules
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.runtimes.base import FileFacts, GraphEnds, OpenOptions, Runtime, Session, Tensor, register_runtime
 from facekd.runtimes.reasons import reason
 
@@ -60,6 +61,8 @@ class OnnxRuntime(Runtime):
         try:
             session = inference_session(path, threads=options.num_threads)
         except Exception as error:  # onnxruntime's classes have no common base
+            for file in self.files(path)[1:]:
+                check_not_a_stand_in(file, f"the weights of {path.name}")
             if "IR version" in str(error) or "Opset" in str(error):
                 raise FacekdError(
                     f"{path} is newer than ONNX Runtime {self.version()} here: {reason(error)}; install a newer "

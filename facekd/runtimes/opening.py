@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.text import plain
 from facekd.runtimes.base import OpenOptions, Session, get_runtime, model_suffixes, runtime_for
 from facekd.runtimes.bounded import LIMIT_S, run_bounded
@@ -170,6 +171,7 @@ def verify_model(folder: Path, manifest: Manifest) -> None:
     for name, digest in ModelFiles.of(model).hashes().items():
         stated = manifest.files.get((model.parent / name).relative_to(folder).as_posix())
         if digest != stated:
+            check_not_a_stand_in(model.parent / name, "the model of an artefact")
             why = "was changed after it was exported (its sha256 differs)" if stated else "is not in the manifest"
             raise FacekdError(f"{model.parent / name} {why}; export the bundle again")
 

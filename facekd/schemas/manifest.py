@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.hashing import file_sha256
 from facekd.common.validation import StrictSchema
 from facekd.schemas.input_spec import InputSpec
@@ -239,6 +240,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         if name not in found:
             raise FacekdError(f"{folder}: {name} is missing; export the bundle again")
         if found[name] != expected:
+            check_not_a_stand_in(folder / name, "a file of an artefact")
             raise FacekdError(
                 f"{folder}: {name} was changed after it was exported (sha256 {found[name][:12]}..., the manifest says "
                 f"{expected[:12]}...); export the bundle again"

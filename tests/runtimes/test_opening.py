@@ -314,3 +314,43 @@ def test_a_damaged_artefact_is_refused(tmp_path: Path) -> None:
         open_model(elsewhere)
     with pytest.raises(UsageError, match=r"states its own input spec in manifest\.json"):
         open_model(elsewhere, input_spec=SPEC)
+
+
+STAND_INS = [
+    (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        r"is a Git LFS pointer, not .*git lfs pull",
+    ),
+    (b"<!DOCTYPE html><html>Quota exceeded</html>", r"is a web page, not .*download the file again"),
+    (b"", r"is empty, not .*get the file again"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), STAND_INS)
+@pytest.mark.parametrize(
+    ("suffix", "module"), [("onnx", "onnxruntime"), ("tflite", "ai_edge_litert"), ("pte", "executorch")]
+)
+def test_what_stands_in_for_a_model_is_called_by_its_name(
+    tmp_path: Path, content: bytes, words: str, suffix: str, module: str
+) -> None:
+    pytest.importorskip(module)
+    path = tmp_path / f"m.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        open_model(path)
+
+
+@pytest.mark.parametrize(("content", "words"), STAND_INS)
+def test_what_stands_in_for_the_file_of_an_artefact_or_a_bundle(tmp_path: Path, content: bytes, words: str) -> None:
+    from facekd.models.bundle import _read_weights
+    from facekd.schemas.manifest import read_manifest, verify_files
+
+    folder = write_artefact(tmp_path / "artefact", preprocess="out")
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        open_model(folder)
+    with pytest.raises(UsageError, match=words):
+        verify_files(folder, read_manifest(folder))
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        _read_weights(tmp_path / "weights.safetensors", "0" * 64)

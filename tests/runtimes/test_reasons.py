@@ -17,13 +17,15 @@ from facekd.runtimes.reasons import reason
     [
         (
             "[ONNXRuntimeError] : 1 : FAIL : Load model from /a b/m.onnx failed:"
-            "/onnxruntime_src/core/graph/model.cc:192 onnxruntime::Model::Model(onnx::ModelProto&&, const std::list<std::shared_ptr<X> >*, "
+            "/onnxruntime_src/core/graph/model.cc:192 onnxruntime::Model::Model(onnx::ModelProto&&, "
+            "const std::list<std::shared_ptr<X> >*, "
             "const onnxruntime::ModelOptions&) Unsupported model IR version: 99, max supported IR version: 13",
             "Unsupported model IR version: 99, max supported IR version: 13",
         ),
         (
             "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running PRelu node. Name:'act_3' "
-            "Status Message: /src/cpu/element_wise_ops.h:563 void onnxruntime::BroadcastIterator::Init(ptrdiff_t, ptrdiff_t) "
+            "Status Message: /src/cpu/element_wise_ops.h:563 void "
+            "onnxruntime::BroadcastIterator::Init(ptrdiff_t, ptrdiff_t) "
             "axis == 1 || axis == largest was false. Attempting to broadcast an axis by a dimension "
             "other than 1. 8 by 16",
             "PRelu act_3: Attempting to broadcast an axis by a dimension other than 1. 8 by 16",
