@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.data.opening import open_source
+from facekd.data.source import UnreadableImage
+from facekd.data.verification_set import VerificationSet
 
 # Enough identities that the golden face and the parity faces are different people.
 _SYNTHETIC = "synthetic:identities=40,images=2,seed=20"
@@ -30,9 +33,6 @@ def faces_from_source(spec: str | Path, count: int, size: tuple[int, int]) -> Fa
         UsageError: the source is not valid or its faces have another size than the model's.
         FacekdError: nothing in it can be read.
     """
-    from facekd.data.opening import open_source
-    from facekd.data.source import UnreadableImage
-
     if count < 1:
         raise UsageError(f"{count} faces: give at least 1")
     source = open_source(spec)
@@ -45,13 +45,12 @@ def faces_from_source(spec: str | Path, count: int, size: tuple[int, int]) -> Fa
     return Faces(_stack(images, size, str(spec)), f"{len(images)} of {len(source)} faces of {source.name}")
 
 
-def faces_from_pairs(pairs: object, count: int, size: tuple[int, int]) -> Faces:
+def faces_from_pairs(pairs: VerificationSet, count: int, size: tuple[int, int]) -> Faces:
     """`count` faces spread evenly over a verification set."""
-    total = 2 * len(pairs)  # type: ignore[arg-type]
+    total = 2 * len(pairs)
     chosen = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
-    images = [pairs.image(int(i)) for i in chosen]  # type: ignore[attr-defined]
-    name = str(pairs.name)  # type: ignore[attr-defined]
-    return Faces(_stack(images, size, name), f"{len(images)} faces of {name}")
+    images = [pairs.image(int(i)) for i in chosen]
+    return Faces(_stack(images, size, pairs.name), f"{len(images)} faces of {pairs.name}")
 
 
 def synthetic_faces(count: int, size: tuple[int, int]) -> Faces:

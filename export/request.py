@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from facekd.common.errors import UsageError
 from facekd.common.progress import progress_bar
+from facekd.data.opening import load_verification_set
 from facekd.export.check import CheckReport, check_artefact
 from facekd.export.faces import Faces, faces_from_pairs, faces_from_source, read_crop, synthetic_faces
 from facekd.export.matrix import ExportCell, options_for, plan, run_matrix
 from facekd.export.options import CalibrationMethod, ExportOptions
 from facekd.export.pipeline import Gate, Reference
 from facekd.export.rewrite import PRELU_FORMS
+from facekd.models.bundle import load_bundle
 from facekd.schemas.manifest import read_manifest
 
 _CHOICES = {
@@ -127,8 +128,6 @@ def check_request(artefact: Path, *, bundle: Path | None, source: str | None, fa
         UsageError: a path is not valid.
         FacekdError: the artefact does not pass.
     """
-    from facekd.models.bundle import load_bundle
-
     manifest = read_manifest(artefact)
     if bundle is None:
         if source is not None:
@@ -140,9 +139,6 @@ def check_request(artefact: Path, *, bundle: Path | None, source: str | None, fa
 
 
 def _open(request: ExportRequest, *, needs_calibration: bool) -> tuple[Reference, Faces | None]:
-    from facekd.data.opening import load_verification_set
-    from facekd.models.bundle import load_bundle
-
     bundle = load_bundle(request.bundle)
     size = bundle.card.input.size
     if needs_calibration and request.calibration is None:
@@ -150,7 +146,7 @@ def _open(request: ExportRequest, *, needs_calibration: bool) -> tuple[Reference
     calibration = None
     if request.calibration is not None:
         calibration = faces_from_source(request.calibration, request.calibration_faces, size)
-    pairs: Any = load_verification_set(request.pairs) if request.pairs is not None else None
+    pairs = load_verification_set(request.pairs) if request.pairs is not None else None
     crop = read_crop(request.golden_crop, size) if request.golden_crop is not None else None
     if pairs is not None:
         faces = faces_from_pairs(pairs, request.faces, size)

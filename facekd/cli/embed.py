@@ -49,8 +49,8 @@ def embed(
     json_output: JsonFlag = False,
 ) -> None:
     """Compute face embeddings. Images without a usable face are listed and skipped; exits 1 if none is left."""
+    from facekd.data.detection import YuNet
     from facekd.evaluation.embed_files import WRITERS, embed_files, find_images
-    from facekd.evaluation.photographs import open_detector
 
     if out.suffix not in WRITERS:
         raise UsageError(f"--out {out}: give a file that ends in {', '.join(WRITERS)}")
@@ -63,7 +63,7 @@ def embed(
     result = embed_files(
         embedder,
         paths,
-        detector=open_detector(detector) if detector else None,
+        detector=YuNet(detector) if detector else None,
         flip=flip,
         normalise=not raw,
         batch_size=batch_size,

@@ -7,6 +7,7 @@ import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import parts_sha256
+from facekd.data.alignment import align
 from facekd.data.decoding import decode_image
 from facekd.data.image_files import read_image_file
 from facekd.data.source import ALIGNED_SIZE
@@ -48,8 +49,6 @@ class ImageList(Sequence[np.ndarray]):
         data = read_image_file(self.root / name, name)
         if self.landmarks is None:
             return decode_image(data, name, self.size)
-        from facekd.data.alignment import align
-
         return align(decode_image(data, name), self.landmarks[i], self.size[0])
 
     def select(self, indices: np.ndarray) -> "ImageList":

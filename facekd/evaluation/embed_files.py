@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +13,12 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.table import csv_cell
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import check_size, decode_image
+from facekd.data.detection import YuNet
 from facekd.data.image_files import in_words, list_images, read_image_file
 from facekd.data.source import UnreadableImage
 from facekd.evaluation.embedding import embed_images
 from facekd.evaluation.photographs import FaceCrop, crop_face
 from facekd.runtimes.embedder import Embedder
-
-if TYPE_CHECKING:
-    from facekd.data.detection import YuNet
 
 CHUNK = 1024
 
@@ -45,7 +42,7 @@ def embed_files(
     embedder: Embedder,
     paths: Sequence[Path],
     *,
-    detector: "YuNet | None" = None,
+    detector: YuNet | None = None,
     flip: bool = True,
     normalise: bool = True,
     batch_size: int = 64,
@@ -86,7 +83,7 @@ def embed_files(
     return FileEmbeddings(paths=kept, embeddings=embeddings, skipped=skipped)
 
 
-def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: "YuNet | None") -> FaceCrop:
+def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: YuNet | None) -> FaceCrop:
     """An image as the model's aligned crop; without a detector it must be one already (then score 1, 1 face).
 
     Args:

@@ -6,23 +6,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from facekd.common.errors import UsageError
 from facekd.common.table import csv_cell
+from facekd.data.detection import YuNet
+from facekd.data.opening import load_verification_set
+from facekd.data.pairs import is_pair_list
+from facekd.data.verification_set import VerificationSet
 from facekd.evaluation.embedding import DistinctImages, evaluate_verification
-from facekd.evaluation.photographs import AlignedPhotographs, Missing, open_detector
+from facekd.evaluation.photographs import AlignedPhotographs, Missing
 from facekd.evaluation.verification import VerificationResult
 from facekd.runtimes.embedder import Embedder
 from facekd.schemas.card import CARD_FILE, read_card
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import MANIFEST_FILE, read_manifest
-
-if TYPE_CHECKING:
-    from facekd.data.detection import YuNet
-    from facekd.data.verification_set import VerificationSet
 
 PROTOCOL = "10-fold, flip-sum, squared L2 < t, t in arange(0, 4, 0.01)"
 
@@ -98,7 +98,7 @@ def evaluate_model(
         batch_size: images a batch.
         progress: show bars on stderr.
     """
-    find = None if detector is None else open_detector(detector)
+    find = None if detector is None else YuNet(detector)
     reports = []
     for spec in pairs:
         verification_set = load_pairs(spec, images, folds, size=None if find else embedder.input.size)
@@ -143,7 +143,7 @@ def _title(model: Path) -> str:
 
 def load_pairs(
     spec: str, images: Path | None, folds: Sequence[int] | None, *, size: tuple[int, int] | None
-) -> "VerificationSet":
+) -> VerificationSet:
     """Loads a set, or the given tenths of it; `images` belongs to the pairs.txt among the sets.
 
     Args:
@@ -152,9 +152,6 @@ def load_pairs(
         folds: see evaluate_model.
         size: (height, width) the images must have, None for photographs.
     """
-    from facekd.data.opening import load_verification_set
-    from facekd.data.pairs import is_pair_list
-
     if Path(spec).is_file() and is_pair_list(Path(spec)):
         # The list's own folds, chosen while it is read: photographs of the others need not be there.
         return load_verification_set(spec, images, folds=folds, size=size)
@@ -164,10 +161,8 @@ def load_pairs(
     return whole if folds is None else select_folds(whole, folds)
 
 
-def select_folds(whole: "VerificationSet", folds: Sequence[int], *, total: int = 10) -> "VerificationSet":
+def select_folds(whole: VerificationSet, folds: Sequence[int], *, total: int = 10) -> VerificationSet:
     """The pairs of some of a set's `total` contiguous folds, numbered from 1, cut as KFold cuts."""
-    from facekd.data.verification_set import VerificationSet
-
     if not folds or any(not 1 <= fold <= total for fold in folds):
         raise UsageError(f"folds {','.join(map(str, folds))}: give numbers from 1 to {total}, or all")
     chosen = sorted(set(folds))
@@ -181,7 +176,7 @@ def select_folds(whole: "VerificationSet", folds: Sequence[int], *, total: int =
 def _align(
     distinct: DistinctImages,
     *,
-    detector: "YuNet",
+    detector: YuNet,
     size: tuple[int, int],
     missing: Missing,
     progress: bool,

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.progress import silently, track
-
-if TYPE_CHECKING:
-    from facekd.data.detection import YuNet
+from facekd.data.alignment import align
+from facekd.data.detection import YuNet, choose_face
 
 Missing = Literal["refuse", "centre"]
 
@@ -38,24 +36,14 @@ class FaceCrop:
     faces: int
 
 
-def open_detector(path: str | Path) -> "YuNet":
-    """The YuNet face detector of an .onnx file."""
-    from facekd.data.detection import YuNet
-
-    return YuNet(path)
-
-
-def crop_face(image: np.ndarray, detector: "YuNet", size: tuple[int, int]) -> FaceCrop | None:
+def crop_face(image: np.ndarray, detector: YuNet, size: tuple[int, int]) -> FaceCrop | None:
     """Detects, chooses and aligns; None where no face is found.
 
     Args:
         image: uint8 RGB [h, w, 3], any size.
-        detector: see open_detector.
+        detector: finds the faces.
         size: (height, width) of the crop, a square.
     """
-    from facekd.data.alignment import align
-    from facekd.data.detection import choose_face
-
     faces = detector.detect(image)
     face = choose_face(faces, width=image.shape[1], height=image.shape[0])
     if face is None:
@@ -68,7 +56,7 @@ class AlignedPhotographs(Sequence[np.ndarray]):
 
     Args:
         photographs: uint8 RGB [h, w, 3] of any size, read when needed (twice each).
-        detector: see open_detector.
+        detector: finds the faces.
         size: (height, width) of the crops.
         missing: what to do with a photograph without a face: "refuse" raises, naming them; "centre" crops the middle.
         name: position -> what to call that photograph in messages.
@@ -86,14 +74,12 @@ class AlignedPhotographs(Sequence[np.ndarray]):
         self,
         photographs: Sequence[np.ndarray],
         *,
-        detector: "YuNet",
+        detector: YuNet,
         size: tuple[int, int],
         missing: Missing = "refuse",
         name: Callable[[int], str] = str,
         progress: bool = False,
     ) -> None:
-        from facekd.data.detection import choose_face
-
         self._photographs = photographs
         self._size = square(size)
         self._landmarks: list[np.ndarray | None] = []
@@ -118,8 +104,6 @@ class AlignedPhotographs(Sequence[np.ndarray]):
         return len(self._photographs)
 
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
-        from facekd.data.alignment import align
-
         image, landmarks = self._photographs[i], self._landmarks[i]
         return centre_crop(image, self._size) if landmarks is None else align(image, landmarks, self._size)
 
