@@ -26,7 +26,7 @@ from facekd.export.logs import captured
 from facekd.export.network import Network
 from facekd.export.options import ExportOptions
 from facekd.export.rewrite import PRELU_FORMS
-from facekd.export.targets import get_target
+from facekd.export.targets.base import get_target
 from facekd.models.architectures.mobilefacenet import MobileFaceNet
 from facekd.runtimes.opening import open_stated
 from facekd.schemas.input_spec import InputSpec

@@ -1,11 +1,8 @@
 """The folder that the Android demo takes as it is: the ONNX model, its manifest, and the golden crop and embedding."""
 
-from pathlib import Path
 from typing import ClassVar
 
-from facekd.export.network import Network
-from facekd.export.options import ExportOptions
-from facekd.export.targets.base import Conversion, register_target
+from facekd.export.targets.base import register_target
 from facekd.export.targets.onnx import OnnxTarget
 
 
@@ -19,11 +16,6 @@ class AndroidTarget(OnnxTarget):
     """
 
     name = "android"
-    precisions: ClassVar[dict[str, str]] = OnnxTarget.precisions
     layouts = ("nchw",)
     default_batch: ClassVar[int | None] = 1
     dynamic_batch = False
-
-    def convert(self, network: Network, folder: Path, options: ExportOptions, scratch: Path) -> Conversion:
-        """Writes model.onnx with batch `options.batch`; see OnnxTarget."""
-        return super().convert(network, folder, options, scratch)

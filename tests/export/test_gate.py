@@ -15,8 +15,7 @@ from facekd.export.network import Network
 from facekd.export.options import ExportOptions
 from facekd.export.parity import GateError, bounds_for, compare, first_divergence, violation
 from facekd.export.pipeline import Reference, export_artefact, judge_accuracy
-from facekd.export.targets import get_target
-from facekd.export.targets.base import Conversion, Target
+from facekd.export.targets.base import Conversion, Target, get_target
 from facekd.schemas.manifest import Accuracy
 
 pytest.importorskip("onnxruntime")

@@ -14,9 +14,9 @@ from facekd.export.faces import faces_from_source
 from facekd.export.matrix import PRECISIONS
 from facekd.export.options import ExportOptions
 from facekd.export.pipeline import Gate, Reference, export_artefact
-from facekd.export.targets import get_target, list_targets
-from facekd.export.targets.base import Target
-from facekd.models.bundle import Bundle, describe
+from facekd.export.targets.base import Target, get_target, list_targets
+from facekd.models.bundle import Bundle
+from facekd.models.describe import describe
 from facekd.models.registry import create_model
 from facekd.runtimes.opening import open_artefact, open_file
 from facekd.schemas.manifest import Manifest, hash_files, read_manifest
