@@ -17,36 +17,15 @@ from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.hashing import file_sha256
 from facekd.common.trust import check_all_trusted, names_code
 from facekd.common.writing import FolderKind, atomic_folder
-from facekd.models.describe import describe
 from facekd.models.readme import write_readme
 from facekd.models.registry import create_model
 from facekd.schemas.card import (
     CARD_FILE,
     HEAD_FILE,
     WEIGHTS_FILE,
-    Architecture,
     Card,
-    HeadCard,
-    Metric,
-    Threshold,
     read_card,
 )
-
-__all__ = [
-    "Architecture",
-    "Bundle",
-    "Card",
-    "HeadCard",
-    "Metric",
-    "Threshold",
-    "describe",
-    "load_bundle",
-    "load_strictly",
-    "load_teacher",
-    "read_card",
-    "save_bundle",
-    "verify_bundle",
-]
 
 
 @dataclass

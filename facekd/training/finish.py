@@ -14,9 +14,11 @@ from facekd.data.verification_set import VerificationSet
 from facekd.distillation.task import DistillationTask
 from facekd.evaluation.embedding import evaluate_verification
 from facekd.evaluation.verification import VerificationResult
-from facekd.models.bundle import Card, HeadCard, Metric, Threshold, describe, save_bundle
+from facekd.models.bundle import save_bundle
+from facekd.models.describe import describe
 from facekd.models.embedder import ModelEmbedder
 from facekd.recipe import Recipe
+from facekd.schemas.card import Card, HeadCard, Metric, Threshold
 from facekd.schemas.input_spec import InputSpec
 from facekd.training.log import Reporter
 from facekd.training.loop import LoopResult

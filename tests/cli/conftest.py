@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from facekd.models.bundle import describe, save_bundle
+from facekd.models.bundle import save_bundle
+from facekd.models.describe import describe
 from facekd.models.registry import register_model
 
 

@@ -13,7 +13,8 @@ import yaml
 import facekd
 from facekd.cli import main
 from facekd.cli.output import print_table
-from facekd.models.bundle import describe, save_bundle
+from facekd.models.bundle import save_bundle
+from facekd.models.describe import describe
 from facekd.models.registry import create_model
 
 TINY: dict[str, Any] = {

@@ -19,7 +19,7 @@ from facekd.data.verification_bin import write_bin
 from facekd.data.verification_set import VerificationSet
 from facekd.evaluation.photographs import centre_crop
 from facekd.evaluation.verification import verify_pairs
-from facekd.models.bundle import read_card
+from facekd.schemas.card import read_card
 
 Embed = Callable[[np.ndarray], np.ndarray]
 

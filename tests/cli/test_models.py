@@ -12,8 +12,10 @@ from typer.testing import CliRunner, Result
 from facekd.cli import info, models
 from facekd.common.errors import FacekdError, UsageError
 from facekd.models import hub
-from facekd.models.bundle import Metric, Threshold, describe, save_bundle
+from facekd.models.bundle import save_bundle
+from facekd.models.describe import describe
 from facekd.models.registry import create_model, list_models
+from facekd.schemas.card import Metric, Threshold
 
 ARGUMENTS = {"scale": 0.25, "blocks": [1, 1, 1, 1], "embedding_width": 16, "feature_channels": 32}
 SWIN = {"img_size": 112, "patch_size": 8, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 7}

@@ -188,7 +188,8 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from facekd.export.options import ExportOptions
     from facekd.export.pipeline import Reference, export_artefact
     from facekd.models.architectures.mobilefacenet import MobileFaceNet
-    from facekd.models.bundle import describe, load_bundle, save_bundle
+    from facekd.models.bundle import load_bundle, save_bundle
+    from facekd.models.describe import describe
 
     arguments: dict[str, Any] = {
         "scale": 0.25,

@@ -17,10 +17,12 @@ from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distillation.losses.base import DistillationBatch, DistillationLoss, Shapes
 from facekd.distillation.task import DistillationTask
 from facekd.heads import CosFace
-from facekd.models.bundle import HeadCard, describe, save_bundle
+from facekd.models.bundle import save_bundle
+from facekd.models.describe import describe
 from facekd.models.registry import create_model
 from facekd.recipe import Recipe
 from facekd.recipe.methods import check_settings, find_method
+from facekd.schemas.card import HeadCard
 
 
 @dataclass

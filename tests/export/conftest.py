@@ -9,7 +9,8 @@ from torch import nn
 from facekd.export.faces import Faces, faces_from_source
 from facekd.export.pipeline import Reference
 from facekd.models.architectures.mobilefacenet import MobileFaceNet
-from facekd.models.bundle import Bundle, describe, load_bundle, save_bundle
+from facekd.models.bundle import Bundle, load_bundle, save_bundle
+from facekd.models.describe import describe
 
 ARGUMENTS = {
     "scale": 0.25,

@@ -68,7 +68,8 @@ def build_targets(folder: Path) -> list[Target]:
 
 def make_bundle(folder: Path, *, seed: int = 0) -> Path:
     """A student with random weights."""
-    from facekd.models.bundle import describe, save_bundle
+    from facekd.models.bundle import save_bundle
+    from facekd.models.describe import describe
     from facekd.models.registry import create_model
 
     torch.manual_seed(seed)

@@ -14,19 +14,10 @@ from safetensors.torch import load_file, save_file
 import facekd.models.bundle as bundle_module
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import file_sha256
-from facekd.models.bundle import (
-    Bundle,
-    HeadCard,
-    Metric,
-    Threshold,
-    describe,
-    load_bundle,
-    load_teacher,
-    read_card,
-    save_bundle,
-    verify_bundle,
-)
+from facekd.models.bundle import Bundle, load_bundle, load_teacher, save_bundle, verify_bundle
+from facekd.models.describe import describe
 from facekd.models.registry import create_model
+from facekd.schemas.card import HeadCard, Metric, Threshold, read_card
 from facekd.schemas.input_spec import InputSpec
 
 ARGUMENTS = {"scale": 0.25, "blocks": [1, 1, 1, 1], "embedding_width": 16, "feature_channels": 32}

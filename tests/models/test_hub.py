@@ -8,7 +8,8 @@ import huggingface_hub
 import pytest
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.models.bundle import describe, load_bundle, save_bundle
+from facekd.models.bundle import load_bundle, save_bundle
+from facekd.models.describe import describe
 from facekd.models.hub import pull_bundle, push_bundle
 from facekd.models.registry import create_model
 

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
-from facekd.models import Backbone, create_model, create_student, list_models
 from facekd.models.architectures.layers import create_activation
-from facekd.models.registry import register_model
+from facekd.models.registry import Backbone, create_model, create_student, list_models, register_model
 
 SMALL = {"scale": 0.5, "blocks": (1, 1, 2, 1), "embedding_width": 64}
 STUDENTS = [

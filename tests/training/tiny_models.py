@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from facekd.models.bundle import describe, save_bundle
+from facekd.models.bundle import save_bundle
+from facekd.models.describe import describe
 from facekd.models.registry import create_model
 
 TEACHER = {

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
-from facekd.models.architectures.layers import create_activation
+from facekd.models.architectures.layers import StudentNetwork, create_activation
 from facekd.models.registry import register_model
 
 _EPS = 1e-5
 
 
-class IResNet(nn.Module):
+class IResNet(StudentNetwork):
     """Improved ResNet: stem without pooling, four stages that each halve the grid, one linear layer to the embedding.
 
     Args:
@@ -81,15 +81,6 @@ class IResNet(nn.Module):
         """Normalised images [b, 3, 112, 112] -> the last stage's map [b, 512, 7, 7]."""
         output: torch.Tensor = self.stages(self.stem(x))
         return output
-
-    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
-        """[b, 512, 7, 7] -> raw embeddings [b, e]."""
-        output: torch.Tensor = self.head(features)
-        return output
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised images [b, 3, 112, 112] -> raw embeddings [b, e]."""
-        return self.forward_head(self.forward_features(x))
 
 
 class ImprovedBlock(nn.Module):

@@ -1,9 +1,11 @@
 """Layers that more than one backbone is made of."""
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal, get_args
 
+import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
@@ -17,6 +19,25 @@ _ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "relu6": lambda channels: nn.ReLU6(),
     "hardswish": lambda channels: nn.Hardswish(),
 }
+
+
+class StudentNetwork(nn.Module, ABC):
+    """A CNN whose `head` makes the embedding from the feature map that distillation taps; see Backbone."""
+
+    head: nn.Module
+
+    @abstractmethod
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [b, 3, H, W] -> the last map [b, c, h, w]."""
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        """[b, c, h, w] -> raw embeddings [b, e]."""
+        output: torch.Tensor = self.head(features)
+        return output
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""
+        return self.forward_head(self.forward_features(x))
 
 
 def create_activation(name: str, channels: int) -> nn.Module:

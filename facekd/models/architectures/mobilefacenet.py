@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
-from facekd.models.architectures.layers import conv_norm, global_depthwise_head, initialise_convolutions
+from facekd.models.architectures.layers import StudentNetwork, conv_norm, global_depthwise_head, initialise_convolutions
 from facekd.models.registry import register_model
 
 
-class MobileFaceNet(nn.Module):
+class MobileFaceNet(StudentNetwork):
     """A 112x112 face CNN of inverted bottlenecks that ends in a global depthwise convolution.
 
     All convolutions are bias-free with batch norm; each block ends in a linear projection. At `scale` S the block
@@ -79,15 +79,6 @@ class MobileFaceNet(nn.Module):
         x = self.stage4(self.stage3(self.stage2(x)))
         output: torch.Tensor = self.expand(x)
         return output
-
-    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
-        """[b, 512, 7, 7] -> raw embeddings [b, e]."""
-        output: torch.Tensor = self.head(features)
-        return output
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised images [b, 3, 112, 112] -> raw embeddings [b, e]."""
-        return self.forward_head(self.forward_features(x))
 
 
 class InvertedBottleneck(nn.Module):

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
-from facekd.models.architectures.layers import global_depthwise_head, initialise_convolutions
+from facekd.models.architectures.layers import StudentNetwork, global_depthwise_head, initialise_convolutions
 from facekd.models.registry import register_model
 
 
-class TimmStudent(nn.Module):
+class TimmStudent(StudentNetwork):
     """A timm CNN up to `forward_features`, then a global depthwise convolution to the embedding.
 
     Args:
@@ -42,15 +42,6 @@ class TimmStudent(nn.Module):
         """Normalised images [b, 3, H, W] -> the body's last map [b, c, h, w]."""
         output: torch.Tensor = self.body.forward_features(x)
         return output
-
-    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
-        """[b, c, h, w] -> raw embeddings [b, e]."""
-        output: torch.Tensor = self.head(features)
-        return output
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""
-        return self.forward_head(self.forward_features(x))
 
 
 @register_model(role="student")
