@@ -1,5 +1,6 @@
 """The `facekd` command: one short module for each subcommand; heavy packages are imported when a subcommand runs."""
 
+import importlib
 import sys
 import traceback
 from typing import Annotated
@@ -12,6 +13,12 @@ from facekd.common.versions import __version__
 
 MAX_MESSAGE = 2_000
 """Characters of an error's line."""
+
+COMMANDS = (
+    "quickstart", "data", "train", "distill", "plan", "sweep", "evaluate", "embed", "verify", "models", "info",
+    "export", "demo", "benchmark",
+)  # fmt: skip
+"""The modules of the commands, in the order of the help."""
 
 app = typer.Typer(
     name="facekd",
@@ -41,41 +48,8 @@ def _options(
 
 def _register() -> None:
     """Adds every command. Each module defines `register(app)`."""
-    from facekd.cli import (
-        benchmark,
-        data,
-        demo,
-        distill,
-        embed,
-        evaluate,
-        export,
-        info,
-        models,
-        plan,
-        quickstart,
-        sweep,
-        train,
-        verify,
-    )
-
-    verbs = (
-        quickstart,
-        data,
-        train,
-        distill,
-        plan,
-        sweep,
-        evaluate,
-        embed,
-        verify,
-        models,
-        info,
-        export,
-        demo,
-        benchmark,
-    )
-    for module in verbs:
-        module.register(app)
+    for command in COMMANDS:
+        importlib.import_module(f"facekd.cli.{command}").register(app)
 
 
 def main() -> None:

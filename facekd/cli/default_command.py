@@ -1,4 +1,4 @@
-"""Groups of verbs of which one may be left out: `facekd export BUNDLE` is `facekd export convert BUNDLE`."""
+"""Groups of commands of which one may be left out: `facekd export BUNDLE` is `facekd export convert BUNDLE`."""
 
 from typing import Any, ClassVar
 
@@ -6,7 +6,7 @@ from typer.core import TyperGroup
 
 
 class DefaultCommandGroup(TyperGroup):
-    """Runs `default_command` where no verb is named; a model called as a verb is, such as check, is given as ./check.
+    """Runs `default_command` where no command is named; a model called as a command is, such as check, is given as ./check.
 
     A subclass sets `default_command`.
     """
