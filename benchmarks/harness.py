@@ -61,6 +61,15 @@ class Measurement:
     first_ms: float = 0.0
 
 
+@dataclass(frozen=True)
+class Timer:
+    """Clocks of wall and of processor time, and what reading the first one twice costs; all in nanoseconds."""
+
+    overhead_ns: float
+    clock: Callable[[], int] = time.perf_counter_ns
+    cpu_clock: Callable[[], int] = time.process_time_ns
+
+
 def measure(
     call: Callable[[], object],
     plan: Plan,
@@ -80,9 +89,9 @@ def measure(
         state: the machine's state.
         progress: told of the phase as it goes.
     """
-    overhead = clock_overhead_ns(clock)
-    first_ms = time_calls(call, 1, overhead, clock, cpu_clock)[0][0]
-    warm, settled = _warm_up(call, plan, overhead, clock, cpu_clock, progress)
+    timer = Timer(clock_overhead_ns(clock), clock, cpu_clock)
+    first_ms = time_calls(call, 1, timer)[0][0]
+    warm, settled = _warm_up(call, plan, timer, progress)
     before = state()
     samples: list[float] = []
     processor: list[float] = []
@@ -91,7 +100,7 @@ def measure(
     low = high = width = float("inf")
     while repeats < plan.max_repeats and width > plan.interval:
         start, cpu_start = clock(), cpu_clock()
-        more, their_processor = _stretch(call, plan, overhead, clock, cpu_clock, progress)
+        more, their_processor = _stretch(call, plan, timer, progress)
         samples += more
         processor += their_processor
         cpu += cpu_clock() - cpu_start
@@ -114,7 +123,7 @@ def measure(
         "warm_up_runs": 1 + warm,
         "settled": settled,
         "cpu_share": share,
-        "clock_overhead_ms": overhead / 1e6,
+        "clock_overhead_ms": timer.overhead_ns / 1e6,
         "quantiles_ms": [round(float(q), 6) for q in np.percentile(samples, np.arange(101))],
     }
     flags = _flags(latency, samples, before, after)
@@ -130,10 +139,9 @@ def clock_overhead_ns(clock: Callable[[], int] = time.perf_counter_ns, pairs: in
     return float(np.median(readings))
 
 
-def time_calls(
-    call: Callable[[], object], runs: int, overhead_ns: float, clock: Callable[[], int], cpu_clock: Callable[[], int]
-) -> tuple[list[float], list[float]]:
+def time_calls(call: Callable[[], object], runs: int, timer: Timer) -> tuple[list[float], list[float]]:
     """(wall, processor) milliseconds of each of `runs` calls, the wall clock's overhead subtracted."""
+    clock, cpu_clock = timer.clock, timer.cpu_clock  # looked up here, not between two readings
     wall, cpu = [], []
     for _ in range(runs):
         cpu_start = cpu_clock()  # outside of the wall readings: it is a system call
@@ -141,24 +149,17 @@ def time_calls(
         call()
         elapsed = clock() - start
         cpu.append((cpu_clock() - cpu_start) / 1e6)
-        wall.append(max(elapsed - overhead_ns, 0.0) / 1e6)
+        wall.append(max(elapsed - timer.overhead_ns, 0.0) / 1e6)
     return wall, cpu
 
 
-def _warm_up(
-    call: Callable[[], object],
-    plan: Plan,
-    overhead: float,
-    clock: Callable[[], int],
-    cpu_clock: Callable[[], int],
-    progress: Progress,
-) -> tuple[int, bool]:
+def _warm_up(call: Callable[[], object], plan: Plan, timer: Timer, progress: Progress) -> tuple[int, bool]:
     """Runs until the running median settles: (number of runs, whether it did within the bounds)."""
     samples: list[float] = []
-    start = clock()
+    start = timer.clock()
     while True:
-        samples += time_calls(call, 1, overhead, clock, cpu_clock)[0]
-        seconds = (clock() - start) / 1e9
+        samples += time_calls(call, 1, timer)[0]
+        seconds = (timer.clock() - start) / 1e9
         if has_settled(samples):
             return len(samples), True
         if len(samples) >= plan.max_warm_up_runs or seconds >= plan.max_warm_up_s:
@@ -167,23 +168,18 @@ def _warm_up(
 
 
 def _stretch(
-    call: Callable[[], object],
-    plan: Plan,
-    overhead: float,
-    clock: Callable[[], int],
-    cpu_clock: Callable[[], int],
-    progress: Progress,
+    call: Callable[[], object], plan: Plan, timer: Timer, progress: Progress
 ) -> tuple[list[float], list[float]]:
     """One repeat, of at least plan.min_runs runs and plan.duration_s seconds: wall and processor milliseconds."""
     wall: list[float] = []
     processor: list[float] = []
-    start = clock()
+    start = timer.clock()
     told = 0.0
     while True:
-        more, their_processor = time_calls(call, 1, overhead, clock, cpu_clock)
+        more, their_processor = time_calls(call, 1, timer)
         wall += more
         processor += their_processor
-        seconds = (clock() - start) / 1e9
+        seconds = (timer.clock() - start) / 1e9
         if (len(wall) >= plan.min_runs and seconds >= plan.duration_s) or len(wall) >= plan.max_runs:
             return wall, processor
         if seconds - told >= 0.5:  # seldom: writing to a pipe between two runs would disturb the caches

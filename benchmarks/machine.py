@@ -17,7 +17,7 @@ _SYSTEM = Path("/sys")
 
 def describe_host() -> dict[str, Any]:
     """Fields of record.Device for this machine. The id hashes what it is made of, not who it belongs to."""
-    processor = _processor()
+    processor = processor_name()
     cores = os.cpu_count() or 1
     memory = _total_memory_mib()
     name = f"{processor}, {cores} cores"
@@ -108,7 +108,8 @@ def _status(field: str) -> float | None:
     return None
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The processor as the system names it."""
     for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

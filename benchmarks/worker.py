@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from facekd.benchmarks import machine
-from facekd.benchmarks.harness import Plan, clock_overhead_ns, measure, time_calls
+from facekd.benchmarks.harness import Plan, Timer, clock_overhead_ns, measure, time_calls
 from facekd.common.errors import FacekdError
 from facekd.runtimes.base import OpenOptions, Runtime, Session, get_runtime
 
@@ -70,7 +70,7 @@ class _Worker:
         load_ms = (time.perf_counter_ns() - start) / 1e6
         if output is not None:
             self._session.select(output)
-        self._overhead = clock_overhead_ns()
+        self._timer = Timer(clock_overhead_ns())
         return {
             "load_ms": load_ms,
             "runtime_version": self._runtime.version(),
@@ -97,9 +97,7 @@ class _Worker:
 
     def round(self, *, runs: int) -> dict[str, Any]:
         """`runs` more timed inferences: a turn of an interleaved comparison."""
-        wall, cpu = time_calls(
-            lambda: self._session.run(self._x), runs, self._overhead, time.perf_counter_ns, time.process_time_ns
-        )
+        wall, cpu = time_calls(lambda: self._session.run(self._x), runs, self._timer)
         return {"latencies_ms": wall, "cpu_ms": cpu}
 
     def output(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ disturbance of the machine meets all of them, and reported as the median with th
 import argparse
 import copy
 import os
-import platform
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 
+from facekd.benchmarks.machine import processor_name
 from facekd.common.errors import FacekdError
 from facekd.common.printing import print_json
 from facekd.common.table import Table
@@ -108,7 +108,7 @@ def measure(recipe: Recipe, *, repeats: int = 5, epochs: int = 6) -> dict[str, A
         "model": recipe.model.name,
         "batch_size": images,
         "threads": cores,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else _cpu_name(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor_name(),
         "versions": {"torch": str(torch.__version__), "numpy": np.__version__, "opencv": cv2.__version__},
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "timings": {name: asdict(timing) for name, timing in timings.items()},
@@ -217,14 +217,6 @@ def _optimisers(task: DistillationTask) -> Optimisers:
 def _undistilled(recipe: Recipe) -> Recipe:
     head = recipe.head.model_copy(update={"weight": recipe.head.weight or 1.0, "init": "random"})
     return recipe.model_copy(update={"distillation": [], "teacher": None, "head": head})
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123  (not a path of ours)
-            return next(line.split(":")[1].strip() for line in stream if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def show(figures: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typer.core import TyperGroup
 
 
 class DefaultCommandGroup(TyperGroup):
-    """Runs `default_command` where no command is named; a model called as a command is, such as check, is given as ./check.
+    """Runs `default_command` where no command is named; a model that has a command's name is given as ./check.
 
     A subclass sets `default_command`.
     """
