@@ -1,6 +1,7 @@
 """The `facekd` command: one short module for each subcommand; heavy packages are imported when a subcommand runs."""
 
 import importlib
+import io
 import sys
 import traceback
 from typing import Annotated
@@ -58,6 +59,9 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     _register()
+    for stream in (sys.stdout, sys.stderr):  # a name in another encoding is shown with escapes, not refused at the end
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()  # typer itself turns its usage errors into a message and exit 2, an interrupt into exit 1
     except Exception as error:

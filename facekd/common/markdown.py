@@ -66,4 +66,4 @@ def replace_section(path: Path, marker: str, markdown: str) -> None:
     else:
         text = text.rstrip("\n") + f"\n\n{section}\n"
     with atomic_file(path, overwrite=True) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "backslashreplace"))

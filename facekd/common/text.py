@@ -17,6 +17,11 @@ def plain(cell: Any, *, lines: bool = False) -> str:
     return "".join(c if _is_shown(c) or (lines and c == "\n") else ascii(c)[1:-1] for c in text)
 
 
+def encodable(text: str) -> str:
+    r"""Text that UTF-8 can hold: the bytes of a name in another encoding, Python's surrogates, as \udcd5."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _is_shown(character: str) -> bool:
     # Cc: control; Cf: direction and joins, by which a name can be made to look like another; Cs: bytes of no encoding.
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

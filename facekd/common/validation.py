@@ -1,10 +1,12 @@
 """What pydantic says of a file, as one line that names the field, what was given and what is valid."""
 
 import difflib
+import json
 from collections.abc import Iterator
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticSerializationError
 
 SHOWN_CHARACTERS = 80
 """Of a value in a message: a value may be as long as the file that it stands in."""
@@ -24,6 +26,13 @@ class StrictSchema(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
+
+    def as_json(self, *, indent: int | None = None) -> str:
+        r"""The content as JSON for a file; the bytes of a name that is not UTF-8 stand there as \\udcd5."""
+        try:
+            return self.model_dump_json(indent=indent)
+        except PydanticSerializationError:
+            return json.dumps(self.model_dump(mode="json"), indent=indent)
 
     @model_validator(mode="after")
     def _numbers_are_bounded(self) -> Self:

@@ -137,7 +137,7 @@ def write_npz(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
 def write_csv(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
     """A header (path, e0, e1, ...) and a row an image."""
     with atomic_file(path, overwrite=overwrite) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True)
         writer = csv.writer(text)
         writer.writerow(["path", *(f"e{i}" for i in range(result.embeddings.shape[1]))])
         for image, embedding in zip(result.paths, result.embeddings, strict=True):

@@ -26,7 +26,7 @@ def save_thresholds(bundle: Path, results: Sequence[VerificationResult]) -> Card
     kept = [threshold for threshold in card.thresholds if threshold.dataset not in datasets]
     card = card.model_copy(update={"thresholds": kept + measured})
     with atomic_file(bundle / CARD_FILE, overwrite=True) as file:
-        file.write((card.model_dump_json(indent=2) + "\n").encode())
+        file.write((card.as_json(indent=2) + "\n").encode())
     write_readme(bundle / "README.md", card)
     return card
 

@@ -99,7 +99,7 @@ def save_bundle(
             card = card.model_copy(
                 update={"head": card.head.model_copy(update={"sha256": file_sha256(folder / HEAD_FILE)})}
             )
-        (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / CARD_FILE).write_text(card.as_json(indent=2) + "\n", encoding="utf-8")
         write_readme(folder / "README.md", card)
     return path
 

@@ -34,7 +34,7 @@ def write_readme(path: Path, card: Card) -> None:
     if card.notes:
         parts += ["## Notes", card.notes]
     parts.append(CONSENT)
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def fact_rows(card: Card) -> list[tuple[str, str]]:

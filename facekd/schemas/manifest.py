@@ -217,7 +217,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes manifest.json into `folder`."""
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(manifest.as_json(indent=2) + "\n", encoding="utf-8")
 
 
 def hash_files(folder: Path) -> dict[str, str]:

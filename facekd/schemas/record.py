@@ -284,7 +284,7 @@ def require_appendable(path: Path) -> None:
 def append_record(path: Path, record: BaseModel) -> None:
     """Adds one line to `path`, in one write that is on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = (record.model_dump_json() + "\n").encode()
+    line = ((record.as_json() if isinstance(record, StrictSchema) else record.model_dump_json()) + "\n").encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(descriptor, line)

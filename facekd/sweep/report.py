@@ -36,14 +36,14 @@ _ALT = {_METHODS: "accuracy of each method", _COST: "accuracy against cost"}
 
 def write_report(sweep: SweepResult, out: Path) -> None:
     """Writes compare.md, compare.csv and the pictures that the sweep has."""
-    _write(out / "compare.csv", _csv(sweep).encode())
+    _write(out / "compare.csv", _csv(sweep).encode("utf-8", "backslashreplace"))
     names = picture_names(sweep)
     if names:
         from facekd.sweep.plot import draw, draw_cost
 
         for name in names:
             _write(out / name, (draw if name == _METHODS else draw_cost)(sweep))
-    _write(out / "compare.md", _markdown(sweep, names).encode())
+    _write(out / "compare.md", _markdown(sweep, names).encode("utf-8", "backslashreplace"))
 
 
 def picture_names(sweep: SweepResult) -> list[str]:

@@ -218,7 +218,7 @@ class GridRunner:
 
     def source(self, recipe: Recipe) -> Source:
         """The training faces of a recipe, opened once."""
-        key = recipe.data.model_dump_json()
+        key = recipe.data.as_json()
         if key not in self._sources:
             self._sources[key] = open_recipe_source(recipe.data)
         return self._sources[key]

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from facekd.common.progress import ProgressBar, progress_bar
+from facekd.common.text import plain
 
 
 class TrainingLog:
@@ -124,7 +125,7 @@ class Reporter:
         self._bar = None
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:
