@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from facekd.cli.evaluate import Colour, Layout, Mean, Output, Std, parse_input_spec, parse_layout
 from facekd.cli.output import JsonFlag, print_json
 from facekd.common.errors import UsageError
 
@@ -21,6 +22,11 @@ def demo(
         Path | None, typer.Option(help="Artefact of facekd export --target onnx (or android), or any .onnx file.")
     ] = None,
     detector: Annotated[Path | None, typer.Option(help="YuNet .onnx file (or FACEKD_DETECTOR).")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    colour: Colour = None,
+    layout: Layout = None,
+    output: Output = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any free port.")] = 8765,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download onnxruntime-web with npm. Needed once.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the default browser.")] = False,
@@ -53,7 +59,9 @@ def demo(
     from facekd.demo.server import DemoServer
     from facekd.demo.site import build_site
 
-    face_model = open_face_model(model)
+    face_model = open_face_model(
+        model, input_spec=parse_input_spec(mean, std, colour), layout=parse_layout(layout), output=output
+    )
     runtime = read_runtime(folder)
     with DemoServer(build_site(face_model, YuNet(detector).path, runtime), port) as server:
         if json_output:

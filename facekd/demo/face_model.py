@@ -35,6 +35,7 @@ class FaceModel:
         thresholds: as in the artefact's manifest (far, threshold_cos, dataset); empty: similarities without decisions.
         takes_pixels: the file normalises RGB pixels itself.
         golden: None for a foreign file.
+        output: name of the embedding among the file's outputs.
     """
 
     name: str
@@ -48,13 +49,22 @@ class FaceModel:
     embedding_width: int
     thresholds: list[dict[str, Any]]
     golden: Golden | None
+    output: str
 
 
-def open_face_model(path: Path) -> FaceModel:
+def open_face_model(
+    path: Path, *, input_spec: InputSpec | None = None, layout: Layout | None = None, output: str | None = None
+) -> FaceModel:
     """The model of an artefact (its folder, or its .onnx), or a foreign .onnx; run once, to be sure of it.
 
+    Args:
+        path: its place.
+        input_spec: of a foreign file only, as for facekd.runtimes.opening.open_model.
+        layout: likewise.
+        output: likewise.
+
     Raises:
-        UsageError: there is no such file, or it is of another runtime.
+        UsageError: there is no such file, it is of another runtime, or the page cannot make its input.
         FacekdError: damaged, or changed after it was exported.
     """
     if not path.exists():
@@ -63,7 +73,14 @@ def open_face_model(path: Path) -> FaceModel:
     if path.is_file() and not ((folder / MANIFEST_FILE).is_file() and read_manifest(folder).model == path.name):
         if path.suffix != ".onnx":
             raise UsageError(f"--model {path}: the browser runs .onnx files; facekd export --target onnx makes one")
-        embedder = open_file(path)
+        embedder = open_file(path, input_spec=input_spec, layout=layout, output=output)
+        encoding = embedder.encoding
+        if encoding.quantisation is not None or encoding.dtype not in ("float32", "uint8"):
+            quantised = "quantised " if encoding.quantisation is not None else ""
+            raise UsageError(
+                f"--model {path} takes {quantised}{encoding.dtype}: the demo's page makes float32 and uint8; convert "
+                "the file's input to float32 (its weights may stay as they are)"
+            )
         return FaceModel(
             name=path.stem,
             precision="as given",
@@ -71,12 +88,15 @@ def open_face_model(path: Path) -> FaceModel:
             input_spec=embedder.input,
             layout=embedder.layout,
             batch=embedder.fixed_batch,
-            dtype="float32",
-            takes_pixels=False,
+            dtype="uint8" if encoding.dtype == "uint8" else "float32",
+            takes_pixels=encoding.values == "rgb",
             embedding_width=embedder.embedding_width,
             thresholds=[],
             golden=None,
+            output=embedder.session.output.name,
         )
+    if (input_spec, layout, output) != (None, None, None):
+        raise UsageError(f"{folder} states its own input spec: leave --mean, --std, --colour, --layout, --output out")
     manifest = read_manifest(folder)
     if not manifest.model.endswith(".onnx"):
         raise UsageError(f"{folder} is for {manifest.target}: the browser runs ONNX; facekd export --target onnx")
@@ -101,4 +121,5 @@ def open_face_model(path: Path) -> FaceModel:
         embedding_width=embedder.embedding_width,
         thresholds=manifest.thresholds,
         golden=golden,
+        output=embedder.session.output.name,
     )

@@ -92,6 +92,7 @@ def _config(model: FaceModel) -> dict[str, Any]:
             "takes_pixels": model.takes_pixels,
             "batch": model.batch or 1,
         },
+        "output": model.output,
         "embedding_width": model.embedding_width,
         "thresholds": model.thresholds,
         "golden": golden,

@@ -73,6 +73,7 @@ def edgeface(shared: Path) -> FaceModel:
         embedding_width=512,
         thresholds=[{"far": 1e-3, "threshold_cos": 0.3, "dataset": "by hand"}],
         golden=None,
+        output="embedding",
     )
 
 

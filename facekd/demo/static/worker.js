@@ -108,8 +108,10 @@ async function search(bitmap, image, scale) {
 async function raw(crop) {
   const { data, dims } = pack(crop, config.input);
   const outputs = await run(model, new ort.Tensor(config.input.dtype, data, dims));
-  const values = Object.values(outputs).find((v) => v.length === dims[0] * config.embedding_width);
-  if (!values) throw new Error(`the model has no output of ${config.embedding_width} numbers`);
+  const values = outputs[config.output];
+  if (values?.length !== dims[0] * config.embedding_width) {
+    throw new Error(`the model has no output ${config.output} of ${config.embedding_width} numbers`);
+  }
   return values.slice(0, config.embedding_width);
 }
 
