@@ -82,10 +82,12 @@ class GraphEnds:
     Attributes:
         operators: of an output, by name: the operator that computes it.
         before: of an output, by name: the other outputs that it is computed from.
+        normalises: (mean, std), one value a channel, of (x - mean) / std, where the graph begins with that.
     """
 
     operators: Mapping[str, str] = field(default_factory=dict)
     before: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    normalises: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 class Session(ABC):

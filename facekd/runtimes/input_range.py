@@ -42,7 +42,7 @@ def fitted_spec(path: Path, tensor: Tensor, spec: InputSpec) -> tuple[InputSpec,
         darkest, lightest = _pixel_range(spec.mean, spec.std)
         advice = " or ".join(f"--mean {mean:g} --std {std:g}" for mean, std in others) or "those it was made with"
         raise UsageError(
-            f"{takes}: mean {_shown(spec.mean)} and std {_shown(spec.std)} give {darkest:g} to {lightest:g} in "
+            f"{takes}: mean {shown(spec.mean)} and std {shown(spec.std)} give {darkest:g} to {lightest:g} in "
             f"{steps:.0f} steps; give {advice}"
         )
     mean, std = others[0]
@@ -78,6 +78,7 @@ def _pixel_range(mean: Sequence[float], std: Sequence[float]) -> tuple[float, fl
     return min(ends), max(ends)
 
 
-def _shown(values: Sequence[float]) -> str:
+def shown(values: Sequence[float]) -> str:
+    """One value a channel as an option takes it: one number where all are the same."""
     same = all(math.isclose(value, values[0]) for value in values)
     return f"{values[0]:g}" if same else ",".join(f"{value:g}" for value in values)
