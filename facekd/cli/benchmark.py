@@ -1,6 +1,5 @@
 """`facekd benchmark`: measure models on this machine or a phone, report records, compare two models."""
 
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,15 @@ import typer
 from facekd.cli.default_command import DefaultCommandGroup
 from facekd.cli.evaluate import Colour, Layout, Mean, Std
 from facekd.cli.output import JsonFlag, print_json, print_table
-from facekd.cli.parsing import parse_cores, parse_counts, parse_duration, parse_input_spec, parse_layout, split_list
+from facekd.cli.parsing import (
+    parse_cores,
+    parse_counts,
+    parse_duration,
+    parse_input_spec,
+    parse_layout,
+    parse_serials,
+    split_list,
+)
 from facekd.common.errors import UsageError
 
 Models = Annotated[
@@ -122,7 +129,7 @@ def run(
         output=output,
     )
     if device != "host":
-        serials = _serials(device)
+        serials = parse_serials(device)
         if pairs is not None or batches != [1]:
             raise UsageError("--pairs and --batch are for --device host: the phone times one image at a time")
         records = _run_on_phones(
@@ -175,15 +182,6 @@ def _show(records: list[Any], out: Path | None, json_output: bool) -> None:
     _print(records)
     if out is not None:
         print(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
-
-
-def _serials(text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"adb:\S+", part) for part in parts):
-        raise UsageError(
-            f"--device {text}: valid are host and adb:SERIAL (comma-separated); `adb devices` lists serials"
-        )
-    return [part.removeprefix("adb:") for part in parts]
 
 
 def report(

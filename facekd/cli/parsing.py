@@ -42,6 +42,16 @@ def parse_cores(text: str | None) -> list[int] | None:
     return cores
 
 
+def parse_serials(text: str) -> list[str]:
+    """The phones of --device: "adb:A,adb:B" -> ["A", "B"]."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"adb:\S+", part) for part in parts):
+        raise UsageError(
+            f"--device {text}: valid are host and adb:SERIAL (comma-separated); `adb devices` lists serials"
+        )
+    return [part.removeprefix("adb:") for part in parts]
+
+
 def parse_duration(option: str, text: str) -> float:
     """Seconds of "500ms", "10s", "2m" or a bare number of seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", text.strip())
