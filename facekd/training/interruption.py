@@ -9,6 +9,12 @@ from typing import Any
 
 from facekd.common.errors import FacekdError
 
+LOST_WORKER = (
+    "a process that loads images was killed, most often because memory ran out (lower data.workers or "
+    "training.batch_size)"
+)
+"""Why a run stops whose loader lost a process."""
+
 
 class Interrupted(FacekdError):
     """The run was asked to stop, saved its state and stopped. Exits 130, as a shell expects after Ctrl-C."""

@@ -17,7 +17,7 @@ from facekd.recipe import Recipe
 from facekd.training import distributed, resumption
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore
 from facekd.training.data import StepBatches, TrainingData
-from facekd.training.interruption import Interrupted, LoaderDeaths, StopRequest, is_lost_worker
+from facekd.training.interruption import LOST_WORKER, Interrupted, LoaderDeaths, StopRequest, is_lost_worker
 from facekd.training.log import NoLog, Reporter, TrainingLog
 from facekd.training.meter import Meter, Progress
 from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
@@ -140,8 +140,7 @@ class Trainer:
         """The precision of the checkpoint, else of the recipe, measured where it says auto."""
         device = choose_device(self._settings.device)
         if saved is not None:
-            precision = Precision(**saved["precision"], device=device)
-            return precision, {}
+            return Precision(**saved["precision"], device=device), {}
         if collectives.world() > 1:
             return distributed.choose_precision(self._settings.precision, self._settings.channels_last, device), {}
         options = candidates(self._settings.precision, self._settings.channels_last, device)
@@ -214,25 +213,20 @@ class Trainer:
             if collectives.world() > 1 and is_lost_rank(error):
                 raise
             # The terminal sends Ctrl-C to the loader's processes too; a loader that lost one says so with this.
-            if not stop and is_lost_worker(error):
-                raise FacekdError(self._without_loader()) from error
             if not stop:
-                raise FacekdError(f"the data loader failed: {error}") from error
+                why = self._without_loader() if is_lost_worker(error) else f"the data loader failed: {error}"
+                raise FacekdError(why) from error
             self._save(random_state())
             raise Interrupted(self._stopped(stop.name)) from error
 
     def _without_loader(self) -> str:
         """What to say where a process of the loader was killed; saves the state if that needs no other rank."""
-        why = (
-            "a process that loads images was killed, most often because memory ran out (lower data.workers or "
-            "training.batch_size)"
-        )
         if collectives.world() == 1:
             self._save(random_state())
-            return self._stopped(why)
+            return self._stopped(LOST_WORKER)
         steps = [file.step for file in self.store.list()]
         kept = f"the checkpoint of step {max(steps)} is intact" if steps else "there is no checkpoint yet"
-        return f"{why}; {kept}; go on with: {self._resume_command}"
+        return f"{LOST_WORKER}; {kept}; go on with: {self._resume_command}"
 
     def _stopped(self, why: str | None) -> str:
         done = f"{self.progress.step} of {self.total_steps}"
