@@ -103,7 +103,7 @@ def _flags(records: Sequence[Record]) -> list[str]:
 
 def _compared(comparisons: Sequence[PairedComparison]) -> list[str]:
     return (
-        ["Compared in turn:", "", *(f"- {markdown_text(in_words(found))}" for found in comparisons), ""]
+        ["Interleaved comparisons:", "", *(f"- {markdown_text(in_words(found))}" for found in comparisons), ""]
         if comparisons
         else []
     )

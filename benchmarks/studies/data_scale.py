@@ -182,10 +182,10 @@ def jpeg(seed: int) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="What reading faces costs at scale on this machine.")
-    parser.add_argument("pieces", nargs="*", help=f"of {', '.join(PIECES)}; default all")
-    parser.add_argument("--records", type=int, default=10_000_000, help="entries of the index")
-    parser.add_argument("--data", help="a .rec of JPEGs for the loader; default: drawn pictures")
+    parser = argparse.ArgumentParser(description="Measure the cost of reading faces at scale on this machine.")
+    parser.add_argument("pieces", nargs="*", help=f"parts to measure: {', '.join(PIECES)}; default: all")
+    parser.add_argument("--records", type=int, default=10_000_000, help="number of index entries")
+    parser.add_argument("--data", help="a .rec file of JPEGs for the loader; default: synthetic images")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

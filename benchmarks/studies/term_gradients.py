@@ -213,14 +213,16 @@ def show(pulls: Sequence[Pull], title: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="How hard each method of a grid pulls at the student.")
+    parser = argparse.ArgumentParser(description="Measure the gradient norm of each method of a grid at the student.")
     parser.add_argument("grid", help="a YAML file or a shipped grid")
-    parser.add_argument("--teacher", help="bundle folder or .onnx instead of the grid's")
+    parser.add_argument("--teacher", help="teacher bundle or model file; overrides the grid")
     parser.add_argument("--reference", default="embedding-cosine", help="the method that sets the scale")
-    parser.add_argument("--methods", help="only these, comma-separated; the reference is always there")
-    parser.add_argument("--steps", type=int, default=40, help="that the student learns by the reference before")
-    parser.add_argument("--settle", type=int, default=20, help="steps of a method's own layers before it is measured")
-    parser.add_argument("--batches", type=int, default=4, help="to measure on")
+    parser.add_argument("--methods", help="only these methods, comma-separated; the reference is always included")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="steps that the student is trained with the reference method first"
+    )
+    parser.add_argument("--settle", type=int, default=20, help="steps to train a method's own layers before measuring")
+    parser.add_argument("--batches", type=int, default=4, help="number of batches to measure")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="override a field: a.b=c")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)

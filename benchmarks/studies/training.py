@@ -74,7 +74,7 @@ def measure(recipe: Recipe, *, repeats: int = 5, epochs: int = 6) -> dict[str, A
 
     Args:
         recipe: its data, networks, batch size and device are what is measured.
-        repeats: timed passes of each alternative, after one that is not timed.
+        repeats: timed passes of each variant, after one that is not timed.
         epochs: short epochs over which resident memory is followed.
     """
     seed_everything(recipe.seed)
@@ -250,12 +250,12 @@ def show(figures: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="What training a recipe costs on this machine.")
+    parser = argparse.ArgumentParser(description="Measure the cost of training a recipe on this machine.")
     parser.add_argument("recipe", help="a YAML file or a shipped recipe")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="override a field: a.b=c")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads of the step; default torch's choice")
-    parser.add_argument("--repeats", type=int, default=5, help="timed passes of each alternative")
-    parser.add_argument("--epochs", type=int, default=6, help="short epochs over which memory is followed")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: torch's choice")
+    parser.add_argument("--repeats", type=int, default=5, help="timed passes of each variant")
+    parser.add_argument("--epochs", type=int, default=6, help="short epochs over which memory is measured")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
     if options.threads is not None:

@@ -145,9 +145,9 @@ def run_alone(piece: str, share: float) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="What scoring the big benchmarks costs on this machine.")
-    parser.add_argument("pieces", nargs="*", help=f"of {', '.join(PIECES)}; default all")
-    parser.add_argument("--share", type=float, action="append", help="share of the full size; repeatable")
+    parser = argparse.ArgumentParser(description="Measure the cost of scoring IJB-C and MegaFace on this machine.")
+    parser.add_argument("pieces", nargs="*", help=f"parts to measure: {', '.join(PIECES)}; default: all")
+    parser.add_argument("--share", type=float, action="append", help="fraction of the full size; repeatable")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

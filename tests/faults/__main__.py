@@ -19,15 +19,20 @@ SUITES = ("mutations", "truncation", "confinement", "kills", "disk")
 def main() -> None:
     """Runs the suites."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=50, help="of each job")
-    parser.add_argument("--mutations", type=int, default=10_000, help="of all kinds of files together")
-    parser.add_argument("--parts", type=int, default=50, help="a file is cut at every 1/PARTS of its length")
-    parser.add_argument("--shares", type=float, nargs="+", help="of the room that a job needs, for the full disk")
+    parser.add_argument("--kills", type=int, default=50, help="kills of each job")
+    parser.add_argument("--mutations", type=int, default=10_000, help="mutated files, over all kinds of files")
+    parser.add_argument("--parts", type=int, default=50, help="truncate a file at every 1/PARTS of its length")
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        help="disk sizes for the full disk, as fractions of the space that a job needs",
+    )
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
     parser.add_argument("--suites", nargs="+", choices=SUITES, default=SUITES)
-    parser.add_argument("--files", nargs="+", help="only these kinds of files, as the tables name them")
+    parser.add_argument("--files", nargs="+", help="only these kinds of files, as named in the tables")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args()
     _import_everything()
     logging.disable(logging.WARNING)  # a cut index is rebuilt, and said, a thousand times
