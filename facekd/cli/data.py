@@ -1,11 +1,14 @@
 """`facekd data synth|pack|index|inspect|align`: generate, pack, index, inspect and align faces."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.common.errors import Interrupted
 from facekd.common.progress import track
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
@@ -45,7 +48,9 @@ def synth(
     text = f"identities={identities},images={images},seed={seed},first_identity={first_identity}"
     source = SyntheticSource.from_text(",".join([text, *(difficulty or [])]))
     write = write_folder if folder else pack_records
-    _print_written(write(source, out, overwrite=overwrite, track=track), json_output)
+    with _nothing_kept(out):
+        written = write(source, out, overwrite=overwrite, track=track)
+    _print_written(written, json_output)
 
 
 @verbs.command()
@@ -61,7 +66,9 @@ def pack(
     from facekd.data.packing import pack_records
 
     opened = open_source(source, size=(size, size))
-    _print_written(pack_records(opened, out, overwrite=overwrite, track=track), json_output)
+    with _nothing_kept(out):
+        written = pack_records(opened, out, overwrite=overwrite, track=track)
+    _print_written(written, json_output)
 
 
 @verbs.command()
@@ -79,7 +86,8 @@ def index(
     """Index many .rec files as one memory-mapped data set. A label must mean the same person in every file."""
     from facekd.data.index_writer import write_index
 
-    summary = write_index(records, out, root=root, size=(size, size), overwrite=overwrite, track=track)
+    with _nothing_kept(out):
+        summary = write_index(records, out, root=root, size=(size, size), overwrite=overwrite, track=track)
     if json_output:
         print_json(summary)
         return
@@ -148,15 +156,17 @@ def align(
     from facekd.data.align_folder import align_folder
     from facekd.data.detection import YuNet
 
-    report = align_folder(
-        photographs,
-        out,
-        YuNet(detector, score_threshold=score),
-        size=size,
-        image_format=image_format,
-        overwrite=overwrite,
-        track=track,
-    )
+    opened = YuNet(detector, score_threshold=score)
+    with _nothing_kept(out):
+        report = align_folder(
+            photographs,
+            out,
+            opened,
+            size=size,
+            image_format=image_format,
+            overwrite=overwrite,
+            track=track,
+        )
     if json_output:
         print_json(report.as_dict())
         return
@@ -175,6 +185,16 @@ def align(
         caption=f"all file names: {report.report}",
     )
     _print_broken([(key, "no face found") for key in report.not_found] + report.unreadable + report.passed_over)
+
+
+@contextmanager
+def _nothing_kept(out: Path) -> Iterator[None]:
+    """Says after Ctrl-C what is at `out`: these commands write it whole or not at all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "is as it was before" if out.exists() else "was not made"
+        raise Interrupted(f"interrupted: nothing was kept, {out} {kept}; the same command starts again") from None
 
 
 def _print_written(result: dict[str, Any], json_output: bool) -> None:

@@ -16,6 +16,12 @@ class UsageError(FacekdError):
     exit_code = 2
 
 
+class Interrupted(FacekdError):
+    """Asked to stop by Ctrl-C or SIGTERM; the message says what is kept. Exits 130, as a shell expects after Ctrl-C."""
+
+    exit_code = 130
+
+
 def require_modules(what: str, modules: Sequence[str], *, extra: str) -> None:
     """Imports the modules that `what` needs.
 

@@ -43,11 +43,13 @@ class RecordWriter:
         self._rec: BinaryIO | None = None
 
     def __enter__(self) -> "RecordWriter":
+        self._made = [folder for folder in self.path.parents if not folder.exists()]  # the innermost first
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             opened = [self._open.enter_context(temporary_file(target)) for target in self._targets]
         except OSError as error:
             self._open.close()
+            self._remove_empty_folders()
             raise WriteError(f"cannot write to {self.path.parent}: {error.strerror}") from None
         self._files = [file for file, _ in opened]
         self._temporary = [temporary for _, temporary in opened]
@@ -80,7 +82,15 @@ class RecordWriter:
         except OSError as failure:
             raise WriteError(f"cannot write {self.path}: {failure.strerror}") from None
         finally:
-            self._open.close()
+            with contextlib.suppress(OSError):  # of a full disk: closing writes what is buffered once more
+                self._open.close()
+            self._remove_empty_folders()
+
+    def _remove_empty_folders(self) -> None:
+        """Takes away the folders that were made for the files, where none came to be."""
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
 
     def _finish(self) -> None:
         assert self._rec is not None
@@ -116,7 +126,10 @@ class RecordWriter:
         assert self._rec is not None
         if len(part) > LENGTH_MASK:
             raise UsageError(f"a record of {len(part)} bytes cannot be stored: at most {LENGTH_MASK}")
-        self._rec.write(struct.pack("<II", MAGIC, cflag << 29 | len(part)) + part + b"\0" * (-len(part) % 4))
+        try:
+            self._rec.write(struct.pack("<II", MAGIC, cflag << 29 | len(part)) + part + b"\0" * (-len(part) % 4))
+        except OSError as error:
+            raise WriteError(f"cannot write {self.path}: {error.strerror}; what was written is removed") from None
 
 
 def _check_target(path: Path, *, overwrite: bool) -> None:

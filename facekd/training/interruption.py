@@ -7,19 +7,15 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from facekd.common.errors import FacekdError
+from facekd.common.errors import Interrupted
+
+__all__ = ["LOST_WORKER", "Interrupted", "LoaderDeaths", "StopRequest", "is_lost_worker"]
 
 LOST_WORKER = (
     "a process that loads images was killed, most often because memory ran out (lower data.workers or "
     "training.batch_size)"
 )
 """Why a run stops whose loader lost a process."""
-
-
-class Interrupted(FacekdError):
-    """The run was asked to stop, saved its state and stopped. Exits 130, as a shell expects after Ctrl-C."""
-
-    exit_code = 130
 
 
 class StopRequest:

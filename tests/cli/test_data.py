@@ -1,6 +1,9 @@
 """`facekd data`: what it writes, what it prints, how it refuses."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,10 +15,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from facekd.cli import data
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import FacekdError, Interrupted, UsageError
 from facekd.data.decoding import encode_png
 from facekd.data.opening import open_source
 from facekd.data.sources.records import RecordReader
+from facekd.data.sources.synthetic import SyntheticSource
 
 
 def run(*arguments: object) -> Result:
@@ -217,3 +221,38 @@ def test_align_refuses_to_write_into_what_it_reads(tmp_path: Path, shared: Path)
         ).exception
         assert isinstance(error, UsageError) and "lie in each other" in str(error)
     assert len(open_source(source)) == 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="the limit on a file's size is POSIX")
+@pytest.mark.parametrize("form", [[], ["--folder"]], ids=["records", "folder"])
+def test_a_full_disk_is_said_with_the_path_and_leaves_nothing(tmp_path: Path, form: list[str]) -> None:
+    """A limit on the size of files stands for the disk: a write fails midway, and so does the flush when closing."""
+    out = tmp_path / "deep" / "faces"
+    words = ["data", "synth", str(out), "--identities", "4", "--images", "4", *form]
+    script = (
+        "import resource, signal, sys; from facekd.cli import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({20_000 if not form else 1000},) * 2); "
+        f"sys.argv = ['facekd', *{words!r}]; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1 and "File too large" in ended.stderr and str(out) in ended.stderr
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["synth", "synth --folder", "pack"])
+def test_an_interrupt_says_that_nothing_was_kept(tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: SyntheticSource, i: int) -> np.ndarray:
+        if i == 3:
+            raise KeyboardInterrupt
+        return self.draw(i)[0]
+
+    monkeypatch.setattr(SyntheticSource, "read", interrupt)
+    out = tmp_path / "out"
+    given = ["synthetic:identities=3,images=3"] if verb == "pack" else []
+    name, *options = verb.split()
+    result = run(name, *given, out, *options)
+    assert isinstance(result.exception, Interrupted) and result.exception.exit_code == 130
+    assert str(result.exception) == f"interrupted: nothing was kept, {out} was not made; the same command starts again"
+    assert not list(tmp_path.iterdir())
