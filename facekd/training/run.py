@@ -66,6 +66,7 @@ def run_recipe(
     reporter = _reporter(reporter)
     if restarted():
         resume, overwrite = True, False
+    check_teacher_is_there(recipe)
     with lost_ranks_explained(out, resume_command):
         if collectives.rank() == 0:
             _prepare(out, resume=resume, overwrite=overwrite)
@@ -138,6 +139,23 @@ def run(
     result = finish(recipe, task, source, loop, out=out, dev=dev_result, pairs=pairs, reporter=reporter)
     returned: RunResult = collectives.from_first(result)
     return returned
+
+
+def check_teacher_is_there(recipe: Recipe) -> None:
+    """Refuses a recipe whose teacher is missing before anything is made, opened or drawn.
+
+    A named kind of teacher may open something else than a path: it is asked later.
+
+    Raises:
+        UsageError: nothing lies at `teacher.bundle`.
+    """
+    needed = bool(recipe.distillation) or (recipe.head.init == "teacher" and recipe.head.weight > 0)
+    if not needed or recipe.teacher is None or recipe.teacher.name is not None:
+        return
+    place = Path(recipe.teacher.bundle)
+    if not place.exists():
+        first = ", or run `facekd quickstart` first, which trains it" if place.parts[0] == "quickstart" else ""
+        raise UsageError(f"no bundle or model file at {place}, the recipe's teacher: give --teacher{first}")
 
 
 def _reporter(given: Reporter | None) -> Reporter:

@@ -10,7 +10,7 @@ import torch
 from facekd.common.errors import FacekdError, UsageError
 from facekd.distillation.build import build_task
 from facekd.models.bundle import load_bundle, load_teacher
-from facekd.recipe import Recipe
+from facekd.recipe import Recipe, load_recipe
 from facekd.training.log import Reporter
 from facekd.training.run import RunResult, open_recipe_source, run_recipe
 
@@ -172,3 +172,15 @@ def test_what_is_missing_is_said_before_the_training(
     with pytest.raises(UsageError, match=message):
         go({**content_of(tiny, teacher), **change}, tmp_path / "out")
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_a_teacher_that_is_not_there_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("facekd.training.run.open_recipe_source", lambda data: pytest.fail("the data are opened"))
+    for settings, advice in (
+        ([], r"give --teacher, or run `facekd quickstart` first"),
+        (["teacher.bundle=elsewhere"], r"at elsewhere, the recipe's teacher: give --teacher$"),
+    ):
+        with pytest.raises(UsageError, match=advice):
+            run_recipe(load_recipe("quickstart-distilled", settings), out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
