@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -16,14 +16,16 @@ from facekd.common.errors import FacekdError, UsageError, one_line
 from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.hashing import file_sha256
 from facekd.common.trust import check_all_trusted, names_code
+from facekd.common.validation import shown
 from facekd.common.writing import FolderKind, atomic_folder
 from facekd.models.readme import write_readme
-from facekd.models.registry import create_model
+from facekd.models.registry import create_model, find_model
 from facekd.schemas.card import (
     CARD_FILE,
     HEAD_FILE,
     WEIGHTS_FILE,
     Card,
+    HeadCard,
     read_card,
 )
 
@@ -128,26 +130,36 @@ def load_bundle(path: str | Path) -> Bundle:
     centres = None
     if card.head is not None:
         head_state = _read_weights(path / HEAD_FILE, card.head.sha256)
-        expected = (card.head.num_identities, card.embedding_width)
-        if set(head_state) != {"centres"} or tuple(head_state["centres"].shape) != expected:
-            shapes = {key: list(value.shape) for key, value in head_state.items()}
-            raise FacekdError(f"{path / HEAD_FILE} holds {shapes}, not centres of {list(expected)}")
+        _check_centres(path, card, card.head, head_state)
         centres = head_state["centres"].float()
     return Bundle(model=model.eval(), card=card, head_centres=centres, path=path)
 
 
 def verify_bundle(path: str | Path) -> Card:
-    """Checks the card and that every file is the one it describes, without building the model; returns the card.
+    """Checks the card and that every file is the one it describes, and fits it; returns the card.
+
+    The weights are hashed piece by piece, and the model is built on the meta device only: no weight is ever in memory.
 
     Raises:
         UsageError, FacekdError: as `load_bundle`.
     """
     path = Path(path)
     card = read_card(path)
-    _read_weights(path / WEIGHTS_FILE, card.sha256)
+    shapes = _shapes(path / WEIGHTS_FILE, card.sha256)
+    if names_code(card.architecture.name):
+        find_model(card.architecture.name)
+    else:
+        _skeleton(card, shapes, path / WEIGHTS_FILE)
     if card.head is not None:
-        _read_weights(path / HEAD_FILE, card.head.sha256)
+        _check_centres(path, card, card.head, _shapes(path / HEAD_FILE, card.head.sha256))
     return card
+
+
+def _check_centres(path: Path, card: Card, head: HeadCard, state: dict[str, torch.Tensor]) -> None:
+    expected = (head.num_identities, card.embedding_width)
+    if set(state) != {"centres"} or tuple(state["centres"].shape) != expected:
+        shapes = {key: list(value.shape) for key, value in state.items()}
+        raise FacekdError(f"{path / HEAD_FILE} holds {shown(shapes)}, not centres of {list(expected)}")
 
 
 def load_teacher(path: str | Path) -> Bundle:
@@ -222,14 +234,27 @@ def _build(card: Card, state: dict[str, torch.Tensor], source: Path) -> nn.Modul
     the model is first built on the meta device, where tensors have a shape and no content.
     """
     name, arguments = card.architecture.name, card.architecture.arguments
-    try:
-        if not names_code(name):  # a trusted function is not asked to build on the meta device too
-            _check_numbers(arguments, max(sum(value.numel() for value in state.values()), 2**16), source)
-            with torch.device("meta"), _count_parameters(64 * len(state) + 4096, source):
-                skeleton = create_model(name, **arguments)
-            _check_fits(skeleton, state, source)
-            _check_buffers(skeleton, source)
+    if not names_code(name):  # a trusted function is not asked to build on the meta device too
+        _skeleton(card, state, source)
+    with _constructor_explained(name, source):
         return create_model(name, **arguments)
+
+
+def _skeleton(card: Card, state: dict[str, torch.Tensor], source: Path) -> None:
+    """Builds the card's architecture on the meta device, and compares it with the shapes of `state`."""
+    name, arguments = card.architecture.name, card.architecture.arguments
+    with _constructor_explained(name, source):
+        _check_numbers(arguments, max(sum(value.numel() for value in state.values()), 2**16), source)
+        with torch.device("meta"), _count_parameters(64 * len(state) + 4096, source):
+            skeleton = create_model(name, **arguments)
+        _check_fits(skeleton, state, source)
+        _check_buffers(skeleton, source)
+
+
+@contextmanager
+def _constructor_explained(name: str, source: Path) -> Iterator[None]:
+    try:
+        yield
     except FacekdError:
         raise
     except Exception as error:  # a stranger's arguments may break a constructor at any line
@@ -273,6 +298,24 @@ def _check_buffers(skeleton: nn.Module, source: Path) -> None:
 
 
 def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:
+    _check_hash(file, sha256)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise FacekdError(f"{file} is not a safetensors file ({error})") from error
+
+
+def _shapes(file: Path, sha256: str) -> dict[str, torch.Tensor]:
+    """As `_read_weights`, of tensors on the meta device: their shapes alone."""
+    _check_hash(file, sha256)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {key: torch.empty(opened.get_slice(key).get_shape(), device="meta") for key in list(opened.keys())}
+    except (SafetensorError, OSError) as error:
+        raise FacekdError(f"{file} is not a safetensors file ({error})") from error
+
+
+def _check_hash(file: Path, sha256: str) -> None:
     if not file.is_file():
         raise FacekdError(f"{file} is missing: the bundle is incomplete; restore it from its source")
     found = file_sha256(file)
@@ -282,7 +325,3 @@ def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:
             f"{file} is not what its card describes: sha256 {found[:12]}..., the card says "
             f"{sha256[:12] or 'nothing'}...; it was changed or damaged, restore the bundle from its source"
         )
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise FacekdError(f"{file} is not a safetensors file ({error})") from error

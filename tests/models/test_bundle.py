@@ -349,3 +349,33 @@ def test_a_card_cannot_fill_the_memory(saved: Path, name: str, arguments: dict[s
     with pytest.raises(FacekdError, match=r"does not fit|do not build"):
         load_bundle(saved)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # KiB
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (("architecture", "name"), "iresnet18"),
+        (("architecture", "arguments"), {**ARGUMENTS, "blocks": [1, 1, 1, 2]}),
+        (("architecture", "arguments"), {**ARGUMENTS, "widht": 3}),
+        (("architecture", "arguments"), {**ARGUMENTS, "feature_channels": 10**9}),
+        (("head", "num_identities"), 4),
+        (("sha256",), "0" * 64),
+    ],
+)
+def test_what_cannot_be_loaded_is_not_verified(saved: Path, field: tuple[str, ...], value: Any) -> None:
+    content = json.loads((saved / "card.json").read_text(encoding="utf-8"))
+    place = content
+    for name in field[:-1]:
+        place = place[name]
+    place[field[-1]] = value
+    (saved / "card.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(FacekdError) as loading:
+        load_bundle(saved)
+    with pytest.raises(FacekdError) as verifying:
+        verify_bundle(saved)
+    assert str(loading.value) == str(verifying.value)
+
+
+def test_verifying_holds_no_weight_in_memory(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "load_file", lambda file: pytest.fail(f"{file} is read"))
+    assert verify_bundle(saved).name == "tiny"
