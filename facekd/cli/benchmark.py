@@ -21,6 +21,7 @@ from facekd.cli.parsing import (
     parse_serials,
     split_list,
 )
+from facekd.cli.record_output import show_records
 from facekd.common.errors import UsageError
 
 Models = Annotated[
@@ -146,7 +147,7 @@ def run(
             out=out,
             commit=commit,
         )
-        _show(records, out, json_output)
+        show_records(records, out, json_output)
         return
     settings = HostRun(
         threads=thread_numbers,
@@ -161,7 +162,7 @@ def run(
         out=out,
         commit=commit,
     )
-    _show(run_on_host(subjects, settings, progress=sys.stderr.isatty()), out, json_output)
+    show_records(run_on_host(subjects, settings, progress=sys.stderr.isatty()), out, json_output)
 
 
 def _run_on_phones(serials: list[str], subjects: Any, **settings: Any) -> list[Any]:
@@ -173,15 +174,6 @@ def _run_on_phones(serials: list[str], subjects: Any, **settings: Any) -> list[A
     cells = len(phones) * len(subjects) * len(settings["threads"])
     with progress_bar(f"{cells} measurements") as bar:
         return run_on_phones(phones, subjects, PhoneRun(**settings), tell=bar.describe)
-
-
-def _show(records: list[Any], out: Path | None, json_output: bool) -> None:
-    if json_output:
-        print_json({"records": [record.model_dump(mode="json") for record in records]})
-        return
-    _print(records)
-    if out is not None:
-        print(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
 
 
 def report(
@@ -288,38 +280,6 @@ def schema() -> None:
     from facekd.schemas.record import json_schema
 
     print_json(json_schema())
-
-
-def _print(records: list[Any]) -> None:
-    from rich.console import Console
-
-    from facekd.benchmarks.record_table import TERMINAL, fit_terminal, rows_of
-    from facekd.benchmarks.report.select import label_of
-    from facekd.schemas.record import FLAGS
-
-    for device in {record.device.id: record.device for record in records}.values():
-        its = [record for record in records if record.device.id == device.id]
-        headings, left_out = fit_terminal(its, Console().width)
-        rows = rows_of(its, [TERMINAL[heading] for heading in headings])
-        print_table(f"{device.name}, {device.system}", headings, rows, _limits(its))
-        if left_out:
-            print(f"columns not shown: {', '.join(left_out)}; see --json, --out or the report")
-    for record in records:
-        if record.flags:
-            print(f"{label_of(record)}: {', '.join(record.flags)}")
-    for flag in sorted({flag for record in records for flag in record.flags}):
-        print(f"{flag}: {FLAGS[flag]}")
-
-
-def _limits(records: list[Any]) -> str | None:
-    if records[0].device.kind != "host":
-        return None  # the phone's own clock; no limit is measured there
-    from facekd.benchmarks.record_table import limits_of
-
-    overhead_ns = 1e6 * max(record.latency.clock_overhead_ms for record in records)
-    peaks = limits_of(records)
-    limit = f"; ×: how many times longer than this machine's matrix product: {'; '.join(peaks)}" if peaks else ""
-    return f"clock overhead of {overhead_ns:.0f} ns subtracted{limit}"
 
 
 def _plan(duration: str, runs: int, interval: float, repeats: int) -> Any:
