@@ -11,7 +11,7 @@ import typer
 
 from facekd.cli.default_command import DefaultCommandGroup
 from facekd.cli.evaluate import Colour, Layout, Mean, Std
-from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 from facekd.cli.parsing import (
     parse_cores,
     parse_counts,
@@ -205,7 +205,7 @@ def report(
     if json_output:
         print_json({"records": len(found), "files": [str(path) for path in written]})
         return
-    print(f"{len(found)} records: {', '.join(str(path) for path in written)}")
+    print_text(f"{len(found)} records: {', '.join(str(path) for path in written)}")
 
 
 def compare(
@@ -261,7 +261,7 @@ def compare(
     title = f"{result.rounds} rounds A B, threads {threads}, batch {batch}"
     print_table(title, ["model", "runtime", "ms", "processor ms"], rows, result.verdict)
     if not result.reached:
-        print(f"the interval is wider than the {100 * interval:g} % asked for: give a longer --duration")
+        print_text(f"the interval is wider than the {100 * interval:g} % asked for: give a longer --duration")
 
 
 @contextmanager

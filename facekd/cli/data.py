@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 from facekd.common.errors import Interrupted
 from facekd.common.progress import track
 
@@ -97,7 +97,7 @@ def index(
         [[key, f"{value:,}" if isinstance(value, int) else value] for key, value in summary.items() if key != "broken"],
     )
     for key, reason in summary["broken"][:_SHOWN]:
-        print(f"left out: {key}: {reason}")
+        print_text(f"left out: {key}: {reason}")
 
 
 @verbs.command()

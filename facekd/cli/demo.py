@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from facekd.cli.evaluate import Colour, Layout, Mean, Output, Std, parse_input_spec, parse_layout
-from facekd.cli.output import JsonFlag, print_json
+from facekd.cli.output import JsonFlag, print_json, print_text
 from facekd.common.errors import UsageError
 
 
@@ -45,7 +45,7 @@ def demo(
             if json_output:
                 print_json({"package": PACKAGE, "folder": folder})
             else:
-                print(f"{PACKAGE}: {folder}")
+                print_text(f"{PACKAGE}: {folder}")
             return
     if model is None:
         raise UsageError("give --model: an artefact of facekd export --target onnx, or an .onnx file")
@@ -67,9 +67,9 @@ def demo(
         if json_output:
             print_json({"model": face_model.name, "url": server.url, "thresholds": face_model.thresholds})
         else:
-            print(f"{face_model.name} is at {server.url} (this machine only; stop with Ctrl-C)")
+            print_text(f"{face_model.name} is at {server.url} (this machine only; stop with Ctrl-C)")
             if not face_model.thresholds:
-                print("It has no measured thresholds: the page shows similarities but no names.")
+                print_text("It has no measured thresholds: the page shows similarities but no names.")
         sys.stdout.flush()
         if open_browser:
             typer.launch(server.url)

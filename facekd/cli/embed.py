@@ -17,7 +17,7 @@ from facekd.cli.evaluate import (
     Threads,
     open_model,
 )
-from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 from facekd.common.errors import FacekdError, UsageError
 
 
@@ -90,4 +90,4 @@ def embed(
     if result.skipped:
         print_table("skipped", ["image", "reason"], [[str(path), reason] for path, reason in result.skipped.items()])
     form = "raw" if raw else "normalised"
-    print(f"{len(result.paths)} embeddings of {embedder.embedding_width} numbers, {form}: {out}")
+    print_text(f"{len(result.paths)} embeddings of {embedder.embedding_width} numbers, {form}: {out}")

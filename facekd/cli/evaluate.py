@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 from facekd.cli.parsing import parse_folds, parse_input_spec, parse_layout
 from facekd.common.errors import UsageError
 
@@ -189,9 +189,9 @@ def _evaluate_benchmark(
     else:
         for table in protocol().tables(report.figures):
             table.print()
-        print(report.protocol)
+        print_text(report.protocol)
         for name, used in report.features.items():
-            print(f"features of {name}: {used['images']:,}, {used['computed_now']:,} computed now: {used['path']}")
+            print_text(f"features of {name}: {used['images']:,}, {used['computed_now']:,} computed now: {used['path']}")
 
 
 def open_model(
@@ -252,9 +252,9 @@ def _print(evaluation: "Evaluation") -> None:
         )
     for result in results:
         for note in result.notes():
-            print(f"{result.name}: {note}")
+            print_text(f"{result.name}: {note}")
     for report in evaluation.sets:
         if report.not_found:
-            print(f"{report.result.name}: no face found, centre cropped: {', '.join(report.not_found)}")
+            print_text(f"{report.result.name}: no face found, centre cropped: {', '.join(report.not_found)}")
     for what, path in evaluation.files.items():
-        print(f"{what}: {path}")
+        print_text(f"{what}: {path}")

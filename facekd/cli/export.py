@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from facekd.cli.default_command import DefaultCommandGroup
-from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 from facekd.cli.parsing import split_list
 from facekd.common.errors import FacekdError
 
@@ -135,12 +135,12 @@ def convert(
         print_json({"bundle": str(bundle), "name": name, "artefacts": [summary(cell) for cell in cells]})
     else:
         cells_table(cells, f"Export of {name}").print(full_width=True)
-        print(caption(manifests))
+        print_text(caption(manifests))
         for reason in reasons(cells):
-            print(reason)
+            print_text(reason)
         for cell in cells:
             if cell.manifest is not None:
-                print(f"{cell.folder}: {cell.manifest.model}; log {cell.manifest.log}")
+                print_text(f"{cell.folder}: {cell.manifest.model}; log {cell.manifest.log}")
     if failed(cells):
         raise FacekdError(f"{len(failed(cells))} of {len(cells)} cells failed: {_cells(failed(cells))}")
 
@@ -207,7 +207,7 @@ def table(
             write_results(results, name, cells, command=shlex.join(["facekd", *sys.argv[1:]]))
         if not json_output:
             cells_table(cells, f"Export of {name}").print(full_width=True)
-            print(caption([cell.manifest for cell in cells if cell.manifest is not None]))
+            print_text(caption([cell.manifest for cell in cells if cell.manifest is not None]))
     if json_output:
         print_json({"sections": {name: [summary(cell) for cell in cells] for name, cells in sections.items()}})
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 
 
 def register(app: typer.Typer) -> None:
@@ -27,10 +27,10 @@ def info(
         print_json({"path": bundle, "verified": True, "card": card})
         return
     print_table(f"{card.name} (sha256 verified)", ["fact", "value"], fact_rows(card)[:-1])
-    print(f"{WEIGHTS_FILE} sha256 {card.sha256}")  # whole, where a table would cut it to the terminal
+    print_text(f"{WEIGHTS_FILE} sha256 {card.sha256}")  # whole, where a table would cut it to the terminal
     if card.metrics:
         print_table("Measured", ["data", "protocol", "figure", "value"], metric_rows(card))
     if card.thresholds:
         print_table("Thresholds", ["false accept rate", "cosine above", "measured on"], threshold_rows(card))
     if card.notes:
-        print(f"\n{card.notes}")
+        print_text(f"\n{card.notes}")

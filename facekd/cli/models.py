@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from facekd.cli.output import JsonFlag, print_json, print_table
+from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]
 
@@ -109,7 +109,7 @@ def import_verb(
     if json_output:
         print_json({"path": out, "card": card})
     else:
-        print(f"{out}: teacher {card.name}, {card.parameters:,} parameters, embedding {card.embedding_width}")
+        print_text(f"{out}: teacher {card.name}, {card.parameters:,} parameters, embedding {card.embedding_width}")
 
 
 def push(
@@ -127,7 +127,7 @@ def push(
     if json_output:
         print_json({"path": bundle, "repo": repo, "commit": address})
     else:
-        print(f"{bundle} -> {address}")
+        print_text(f"{bundle} -> {address}")
 
 
 def pull(
@@ -145,4 +145,4 @@ def pull(
     if json_output:
         print_json({"path": out, "repo": repo, "card": read_card(out)})
     else:
-        print(f"{repo} -> {out}")
+        print_text(f"{repo} -> {out}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from facekd.cli.output import print_json, print_table
+from facekd.cli.output import print_json, print_table, print_text
 
 
 def show_records(records: list[Any], out: Path | None, json_output: bool) -> None:
@@ -13,7 +13,7 @@ def show_records(records: list[Any], out: Path | None, json_output: bool) -> Non
         return
     _print(records)
     if out is not None:
-        print(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
+        print_text(f"{len(records)} records added to {out}; next: facekd benchmark report {out} --out report/")
 
 
 def _print(records: list[Any]) -> None:
@@ -29,12 +29,12 @@ def _print(records: list[Any]) -> None:
         rows = rows_of(its, [TERMINAL[heading] for heading in headings])
         print_table(f"{device.name}, {device.system}", headings, rows, _limits(its))
         if left_out:
-            print(f"columns not shown: {', '.join(left_out)}; see --json, --out or the report")
+            print_text(f"columns not shown: {', '.join(left_out)}; see --json, --out or the report")
     for record in records:
         if record.flags:
-            print(f"{label_of(record)}: {', '.join(record.flags)}")
+            print_text(f"{label_of(record)}: {', '.join(record.flags)}")
     for flag in sorted({flag for record in records for flag in record.flags}):
-        print(f"{flag}: {FLAGS[flag]}")
+        print_text(f"{flag}: {FLAGS[flag]}")
 
 
 def _limits(records: list[Any]) -> str | None:

@@ -50,7 +50,7 @@ def assign(field: str, value: str) -> str:
 
 def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overwrite: bool, json_output: bool) -> None:
     """What `train` and `distill` share: run the recipe, show the table."""
-    from facekd.cli.output import print_json, print_table
+    from facekd.cli.output import print_json, print_table, print_text
     from facekd.distributed import collectives
     from facekd.recipe import load_recipe
     from facekd.training.finish import RunResult, to_dict
@@ -74,7 +74,7 @@ def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overw
     if rows:
         print_table(loaded.name, ("pairs", "role", "accuracy, %", "by", "AUC"), rows, caption)
     else:  # the recipe names no pairs
-        print(f"{loaded.name}\n{caption}")
+        print_text(f"{loaded.name}\n{caption}")
 
 
 def resume_command() -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from facekd.cli.output import JsonFlag, print_json
+from facekd.cli.output import JsonFlag, print_json, print_text
 from facekd.common.errors import UsageError
 
 
@@ -47,9 +47,9 @@ def verify(
     sign = ">" if decision.same else "<="
     for path, faces in zip((first, second), decision.faces, strict=True):
         if faces > 1:
-            print(f"{path}: {faces} faces; used the largest central one")
-    print("same person" if decision.same else "different people")
-    print(
+            print_text(f"{path}: {faces} faces; used the largest central one")
+    print_text("same person" if decision.same else "different people")
+    print_text(
         f"cosine {decision.score_cos:.4f} {sign} {decision.threshold_cos:.4f}, "
         f"the threshold measured at FAR {far_name(decision.far)} on {decision.dataset}"
     )

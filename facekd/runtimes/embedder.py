@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.text import plain
 from facekd.runtimes.base import Session
 from facekd.runtimes.encoding import InputEncoding, Layout
 from facekd.schemas.input_spec import InputSpec
@@ -134,7 +135,8 @@ class FileEmbedder:
                     "damaged, or --mean and --std are not those it was made with"
                 )
         if self.fixed_batch is None and not self._agrees(images, one[0]):
-            log.warning("%s declares a free batch but works only with batch 1: running one by one", self.session.path)
+            name = plain(self.session.path)
+            log.warning("%s declares a free batch but works only with batch 1: running one by one", name)
             self.encoding = replace(self.encoding, batch=1)
         return int(one.shape[1])
 

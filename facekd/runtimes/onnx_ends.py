@@ -51,10 +51,11 @@ def _normalisation(graph: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | 
     factor, offset, name, found = np.ones(3), np.zeros(3), inputs[0] if inputs else "", False
     while len(nodes := [node for node in graph.node if name in node.input]) == 1:
         node = nodes[0]
-        others = [per_channel(other) for other in node.input if other != name]
+        values = [per_channel(other) for other in node.input if other != name]
+        others = [value for value in values if value is not None]
         if node.op_type in ("Identity", "Cast", "Transpose"):
             pass
-        elif any(other is None for other in others):
+        elif len(others) < len(values):
             break
         elif node.op_type == "BatchNormalization" and len(others) == 4:
             epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
