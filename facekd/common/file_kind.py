@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from facekd.common.errors import UsageError
+from facekd.common.errors import FacekdError
 
 HEAD_BYTES = 512
 """As many are looked at."""
@@ -102,11 +102,11 @@ def check_not_a_stand_in(path: Path, wanted: str) -> None:
         wanted: what it was meant to be, with its article: "an ONNX model".
 
     Raises:
-        UsageError: it is one of these; says which, and what to do.
+        FacekdError: it is one of these; says which, and what to do.
     """
     try:
         kind = kind_of_file(path) if path.is_file() else None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise FacekdError(f"{path} cannot be read: {error.strerror or error}") from None
     if kind is not None and kind.stands_in is not None:
-        raise UsageError(f"{path} is {kind.name}, not {wanted}: {kind.stands_in}")
+        raise FacekdError(f"{path} is {kind.name}, not {wanted}: {kind.stands_in}")

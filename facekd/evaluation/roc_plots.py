@@ -91,7 +91,7 @@ def plot_det(axes: "Axes", results: Sequence[VerificationResult]) -> None:
         largest = max(largest, 4 * result.eer, min(float(curve.frr[inside].max(initial=0)), 0.9))
     top = float(ticks[np.searchsorted(ticks, min(largest, ticks[-1]))])
     limits = _probit(np.array([PROBITS[0] / 1.5, top * 1.05]))
-    shown = np.array(_apart(ticks[ticks <= top], 0.045 * float(limits[1] - limits[0])))
+    shown = np.array(_apart(ticks[ticks <= top], 0.06 * float(limits[1] - limits[0])))
     axes.plot(limits, limits, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xticks(_probit(shown), [f"{100 * tick:g}" for tick in shown])
     axes.set_yticks(_probit(shown), [f"{100 * tick:g}" for tick in shown])
