@@ -74,7 +74,11 @@ class Phone:
             UsageError: it is not listed, offline, or has not yet allowed this computer; says what to do.
         """
         states = {entry.serial: entry.state for entry in self._ask(self._client.list)}
-        there = ", ".join(f"{serial} ({state})" for serial, state in states.items()) or "none"
+        if not states:
+            raise UsageError(
+                f"--device adb:{self.serial}: adb lists no phone: connect one by USB, and allow debugging on its screen"
+            )
+        there = ", ".join(f"{serial} ({state})" for serial, state in states.items())
         if self.serial not in states:
             raise UsageError(f"--device adb:{self.serial}: adb lists {there}; give the serial of one of these")
         what_to_do = {

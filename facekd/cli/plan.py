@@ -36,6 +36,7 @@ def plan(
 ) -> None:
     """Estimate memory, communication and sample rate of training on several devices."""
     from facekd.common.errors import UsageError
+    from facekd.common.progress import progress_bar
     from facekd.planning.measured import measure_pace
     from facekd.planning.plan import plan as make_plan
     from facekd.recipe import load_recipe
@@ -47,15 +48,17 @@ def plan(
         raise UsageError("--measure and --images-per-second contradict each other: give one")
     loaded = load_recipe(recipe, overrides or [])
     if measure:
-        images_per_second = measure_pace(loaded, gpus=gpus, identities=identities)
-    made = make_plan(
-        loaded,
-        gpus=gpus,
-        identities=identities,
-        images=images,
-        gpu_memory=sizes,
-        images_per_second=images_per_second,
-    )
+        with progress_bar("measuring the speed"):
+            images_per_second = measure_pace(loaded, gpus=gpus, identities=identities)
+    with progress_bar("measuring the network's memory, up to some minutes"):
+        made = make_plan(
+            loaded,
+            gpus=gpus,
+            identities=identities,
+            images=images,
+            gpu_memory=sizes,
+            images_per_second=images_per_second,
+        )
     if json_output:
         print_json({**vars(made), "memory": vars(made.memory)})
         return

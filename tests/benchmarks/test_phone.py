@@ -86,6 +86,14 @@ def test_an_unknown_serial_names_the_known_ones(server: Server, subject: Subject
         run_on_phones([open_phone(server, "NONE")], [subject], PhoneRun())
 
 
+def test_without_any_phone_no_serial_is_asked_for(
+    server: Server, subject: Subject, phones: dict[str, FakePhone]
+) -> None:
+    phones.clear()
+    with pytest.raises(UsageError, match=r"adb:ONE: adb lists no phone: connect one"):
+        run_on_phones([open_phone(server, "ONE")], [subject], PhoneRun())
+
+
 @pytest.mark.parametrize("request_", ["shell:am start", "shell:getprop", "SEND", "STAT /sdcard", "RECV /sdcard"])
 def test_a_connection_lost_once_is_tried_again(
     server: Server, subject: Subject, phones: dict[str, FakePhone], request_: str
