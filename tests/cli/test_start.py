@@ -28,3 +28,13 @@ def test_help_takes_at_most_five_times_as_long_as_importing_numpy() -> None:
         return min(times)
 
     assert fastest("-m", "facekd", "--help") < 5 * fastest("-c", "import numpy")
+
+
+def test_an_interrupt_while_the_command_starts_shows_no_traceback() -> None:
+    """Ctrl-C from the moment that facekd's own code runs; before it Python itself answers."""
+    code = "import os, signal, facekd.cli as cli; cli.importlib.import_module = INTERRUPT; cli.main()"
+    interrupt = "lambda name: os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("INTERRUPT", interrupt)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130 and not done.stderr
