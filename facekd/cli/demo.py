@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from facekd.cli.evaluate import Colour, Layout, Mean, Output, Std, parse_input_spec, parse_layout
+from facekd.cli.evaluate import Colour, Layout, Mean, Output, Std
 from facekd.cli.output import JsonFlag, print_json, print_text
+from facekd.cli.parsing import parse_input_spec, parse_layout
 from facekd.common.errors import UsageError
 
 
