@@ -255,7 +255,7 @@ class Runtime(ABC):
         """What a damaged file raises.
 
         Raises:
-            UsageError: it is no damaged file, but a Git LFS pointer or a web page in place of one.
+            FacekdError: it is no damaged file, but a Git LFS pointer or a web page in place of one.
         """
         vowel = kind[0] in "AEIO"
         check_not_a_stand_in(path, f"{'an' if vowel else 'a'} {kind}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from facekd.benchmarks.record_table import COLUMNS, GIVE_WAY, TERMINAL, fit_terminal
-from facekd.cli.benchmark import _print
+from facekd.cli.record_output import _print
 from facekd.schemas.record import Record, append_record
 
 Make = Callable[..., Record]

@@ -336,8 +336,9 @@ def test_what_stands_in_for_a_model_is_called_by_its_name(
     pytest.importorskip(module)
     path = tmp_path / f"m.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(FacekdError, match=words) as refused:
         open_model(path)
+    assert refused.value.exit_code == 1
 
 
 @pytest.mark.parametrize(("content", "words"), STAND_INS)
@@ -347,10 +348,11 @@ def test_what_stands_in_for_the_file_of_an_artefact_or_a_bundle(tmp_path: Path, 
 
     folder = write_artefact(tmp_path / "artefact", preprocess="out")
     (folder / "model.onnx").write_bytes(content)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(FacekdError, match=words) as refused:
         open_model(folder)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(FacekdError, match=words) as refused:
         verify_files(folder, read_manifest(folder))
     (tmp_path / "weights.safetensors").write_bytes(content)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(FacekdError, match=words) as refused:
         _read_weights(tmp_path / "weights.safetensors", "0" * 64)
+    assert refused.value.exit_code == 1
