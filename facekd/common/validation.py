@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import PydanticSerializationError
 
 SHOWN_CHARACTERS = 80
 """Of a value in a message: a value may be as long as the file that it stands in."""
@@ -31,7 +30,7 @@ class StrictSchema(BaseModel):
         r"""The content as JSON for a file; the bytes of a name that is not UTF-8 stand there as \\udcd5."""
         try:
             return self.model_dump_json(indent=indent)
-        except PydanticSerializationError:
+        except ValueError:  # pydantic writes UTF-8 only
             return json.dumps(self.model_dump(mode="json"), indent=indent)
 
     @model_validator(mode="after")
