@@ -19,7 +19,10 @@ def register(app: typer.Typer) -> None:
         overrides: Annotated[list[str] | None, typer.Option("--set", help="field=value for all three recipes.")] = None,
         json_output: JsonFlag = False,
     ) -> None:
-        """Run the full pipeline on synthetic faces: train, distil, compare, export. Takes minutes on two idle cores, more on a busy machine."""
+        """Run the full pipeline on synthetic faces: train, distil, compare, export.
+
+        It takes minutes on two idle cores, more on a busy machine.
+        """
         import time
 
         from facekd.cli.output import print_json, print_table
