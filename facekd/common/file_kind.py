@@ -94,12 +94,13 @@ def kind_of_file(path: Path) -> FileKind | None:
         return kind_of(file.read(HEAD_BYTES))
 
 
-def check_not_a_stand_in(path: Path, wanted: str) -> None:
+def check_not_a_stand_in(path: Path, wanted: str, *, empty: bool = True) -> None:
     """Refuses an empty file, a Git LFS pointer or a web page where something else was meant to be.
 
     Args:
         path: a file that is there.
         wanted: what it was meant to be, with its article: "an ONNX model".
+        empty: refuse an empty file too; False where a hash that is compared next says that it was changed.
 
     Raises:
         FacekdError: it is one of these; says which, and what to do.
@@ -108,5 +109,5 @@ def check_not_a_stand_in(path: Path, wanted: str) -> None:
         kind = kind_of_file(path) if path.is_file() else None
     except OSError as error:
         raise FacekdError(f"{path} cannot be read: {error.strerror or error}") from None
-    if kind is not None and kind.stands_in is not None:
+    if kind is not None and kind.stands_in is not None and (empty or kind is not EMPTY):
         raise FacekdError(f"{path} is {kind.name}, not {wanted}: {kind.stands_in}")

@@ -320,7 +320,7 @@ def _check_hash(file: Path, sha256: str) -> None:
         raise FacekdError(f"{file} is missing: the bundle is incomplete; restore it from its source")
     found = file_sha256(file)
     if found != sha256:
-        check_not_a_stand_in(file, "the weights of a bundle")
+        check_not_a_stand_in(file, "the weights of a bundle", empty=False)
         raise FacekdError(
             f"{file} is not what its card describes: sha256 {found[:12]}..., the card says "
             f"{sha256[:12] or 'nothing'}...; it was changed or damaged, restore the bundle from its source"

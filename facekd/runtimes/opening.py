@@ -179,7 +179,7 @@ def verify_model(folder: Path, manifest: Manifest) -> None:
     for name, digest in ModelFiles.of(model).hashes().items():
         stated = manifest.files.get((model.parent / name).relative_to(folder).as_posix())
         if digest != stated:
-            check_not_a_stand_in(model.parent / name, "the model of an artefact")
+            check_not_a_stand_in(model.parent / name, "the model of an artefact", empty=False)
             why = "was changed after it was exported (its sha256 differs)" if stated else "is not in the manifest"
             raise FacekdError(f"{model.parent / name} {why}; export the bundle again")
 

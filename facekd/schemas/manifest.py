@@ -240,7 +240,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         if name not in found:
             raise FacekdError(f"{folder}: {name} is missing; export the bundle again")
         if found[name] != expected:
-            check_not_a_stand_in(folder / name, "a file of an artefact")
+            check_not_a_stand_in(folder / name, "a file of an artefact", empty=False)
             raise FacekdError(
                 f"{folder}: {name} was changed after it was exported (sha256 {found[name][:12]}..., the manifest says "
                 f"{expected[:12]}...); export the bundle again"
