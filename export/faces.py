@@ -54,7 +54,7 @@ def faces_from_pairs(pairs: VerificationSet, count: int, size: tuple[int, int]) 
 
 
 def synthetic_faces(count: int, size: tuple[int, int]) -> Faces:
-    """facekd's own drawn faces, for a parity check where no real ones are given; the manifest says so."""
+    """facekd's own synthetic faces, for a parity check where no real ones are given; the manifest says so."""
     faces = faces_from_source(_SYNTHETIC, count, size)
     return Faces(faces.images, SYNTHETIC_NAME)
 

@@ -1,4 +1,4 @@
-"""The quickstart: teacher, undistilled and distilled student on drawn faces, from nothing, in minutes on two cores."""
+"""The quickstart: teacher, undistilled and distilled student on synthetic faces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

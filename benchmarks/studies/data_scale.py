@@ -114,7 +114,7 @@ def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     work |= {name: batches(source) for name, source in sources.items()}
     work["one .rec, flipped at random"] = batches(plain, AugmentationConfig())
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(6):  # in turns of one batch, so that a disturbance meets all; the first round fills the caches
+    for turn in range(6):  # interleaved by batch, so that a disturbance hits all; the first round fills the caches
         for at in range(0, count - 99, 100):
             for name, run in work.items():
                 start = time.thread_time()

@@ -2,7 +2,7 @@
 
     python -m facekd.benchmarks.studies.training celeba-urfm-apt [--set a.b=c ...] [--threads 1] [--repeats 5] [--json]
 
-Everything runs on the recipe's own data, networks and batch size. Alternatives are measured in turns, so that a
+Everything runs on the recipe's own data, networks and batch size. Alternatives are interleaved, so that a
 disturbance of the machine meets all of them, and reported as the median with the lowest and highest value.
 """
 

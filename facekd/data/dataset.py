@@ -263,7 +263,7 @@ def _context(name: str | None) -> BaseContext:
 def _start_worker(worker: int) -> None:
     """One process, one core: OpenCV's own threads would fight the training step, and hang after a fork.
 
-    torch lets a worker end with its parent from here on; one whose parent was killed before would wait for ever.
+    torch lets a worker end with its parent from here on; one whose parent was killed before would wait forever.
     """
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:

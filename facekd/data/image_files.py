@@ -29,7 +29,7 @@ class ImageFiles:
 
     Attributes:
         images: paths relative to the folder, sorted within each folder.
-        passed_over: (relative path, why) of every other file, those of the system (hidden, Thumbs.db) left out.
+        passed_over: (relative path, why) of every other file; hidden ones are left out.
     """
 
     images: list[Path] = field(default_factory=list)

@@ -5,13 +5,13 @@ be, then those least recently used go. Processes on one machine share the cache:
 """
 
 import contextlib
-import hashlib
 import mmap
 import os
 from pathlib import Path
 from typing import Any
 
 from facekd.common.errors import FacekdError, UsageError, one_line
+from facekd.common.hashing import text_sha256
 
 BLOCK_BYTES = 1 << 20
 _RELEASE_AFTER_BYTES = 64 << 20
@@ -92,7 +92,7 @@ class RemoteBytes:
         self.size = int(info["size"])
         stamp = next((info[key] for key in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(key)), "")
         self.version = f"{self.size}-{stamp}"
-        self._prefix = hashlib.sha256(f"{url} {self.version}".encode()).hexdigest()[:24]
+        self._prefix = text_sha256(f"{url} {self.version}")[:24]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connection": None, "fetched_bytes": 0, "_since_look": self._step}

@@ -36,7 +36,7 @@ def process_group() -> Iterator[None]:
     if not launched():
         yield
         return
-    # Imported later, as DDP does it, this module would keep the group for ever: in the defaults of its functions.
+    # Imported later, as DDP does it, this module would keep the group forever: in the defaults of its functions.
     importlib.import_module("torch.distributed.nn.functional")
     cuda = torch.cuda.is_available()
     local = int(os.environ["LOCAL_RANK"])
