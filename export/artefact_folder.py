@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from facekd.common.errors import FacekdError
-from facekd.common.writing import FolderKind, check_replaceable, staged_folder
+from facekd.common.writing import FolderKind, atomic_folder, check_replaceable
 from facekd.schemas.manifest import LOG_FILE, MANIFEST_FILE
 
 LOG_NOTE = "; the converter's log is "
@@ -40,22 +40,23 @@ def check_destination(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
+def staged(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
     Only the log of a failed block is kept, in the system's temporary folder; the error names it.
+
+    Raises:
+        UsageError: see `check_destination`; checked again at the end, when a user may have put something there.
+        WriteError: it cannot be written.
     """
-    try:
-        with _terminable(), staged_folder(path, durable=True) as folder:
-            try:
-                yield folder
-            except FacekdError as error:
-                log = folder / LOG_FILE
-                if log.is_file() and log.stat().st_size:
-                    error.args = (f"{error}{LOG_NOTE}{keep_log(log, path.name)}",)
-                raise
-    except OSError as error:
-        raise FacekdError(f"cannot write an artefact at {path}: {error.strerror or error}") from error
+    with _terminable(), atomic_folder(path, kind=ARTEFACT, overwrite=overwrite, durable=True) as folder:
+        try:
+            yield folder
+        except FacekdError as error:
+            log = folder / LOG_FILE
+            if log.is_file() and log.stat().st_size:
+                error.args = (f"{error}{LOG_NOTE}{keep_log(log, path.name)}",)
+            raise
 
 
 def keep_log(log: Path, name: str) -> Path:

@@ -154,7 +154,7 @@ def export_artefact(
     check_destination(out, overwrite=overwrite)
     gate = gate or Gate()
     start = time.perf_counter()
-    with staged(out) as folder, tempfile.TemporaryDirectory(prefix="facekd-") as temporary:
+    with staged(out, overwrite=overwrite) as folder, tempfile.TemporaryDirectory(prefix="facekd-") as temporary:
         try:
             with captured(folder / LOG_FILE):
                 maker.require()

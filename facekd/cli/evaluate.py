@@ -147,6 +147,7 @@ def evaluate(
         out=out,
         scores=scores,
         save_thresholds=save_thresholds,
+        overwrite=overwrite,
         batch_size=batch_size,
         progress=sys.stderr.isatty(),
     )
@@ -182,7 +183,7 @@ def _evaluate_benchmark(
     report = run_protocol(benchmark, data, model, open_it(), ProtocolOptions(progress=sys.stderr.isatty(), **options))
     result = {"model": str(model), **report.to_dict()}
     if file is not None:
-        with atomic_file(file, overwrite=True) as stream:
+        with atomic_file(file, overwrite=overwrite) as stream:
             stream.write((json.dumps(result, indent=2) + "\n").encode())
     if json_output:
         print_json(result)

@@ -73,22 +73,32 @@ def check_replaceable(path: Path, kind: FolderKind, *, overwrite: bool) -> None:
         )
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuses the name of a file that is taken, unless it is to be overwritten.
+
+    Raises:
+        UsageError: a file is there.
+    """
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """A binary file that is renamed to `path` at the end, and is gone when the block raises.
 
     Raises:
-        UsageError: `path` is there, and is not to be overwritten.
+        UsageError: `path` is there, at first or at the end, and is not to be overwritten.
         WriteError: it cannot be written.
     """
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists: choose another name, or overwrite it with --overwrite")
+    check_free(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_file(path) as (file, temporary):
             yield file
             file.flush()
             os.fsync(file.fileno())
+            check_free(path, overwrite=overwrite)  # it may have taken hours
             temporary.replace(path)
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
@@ -104,23 +114,25 @@ def atomic_folder(path: Path, *, kind: FolderKind, overwrite: bool, durable: boo
     """
     check_replaceable(path, kind, overwrite=overwrite)
     try:
-        with staged_folder(path, durable=durable) as folder:
+        with staged_folder(
+            path, durable=durable, check=lambda: check_replaceable(path, kind, overwrite=overwrite)
+        ) as folder:
             yield folder
             if kind.own_files(folder) is None:
                 listing = {"schema_version": 1, "kind": kind.name, "files": sorted(_files_in(folder))}
                 (folder / LISTING_FILE).write_text(json.dumps(listing) + "\n", encoding="utf-8")
-            check_replaceable(path, kind, overwrite=overwrite)  # it may have taken hours
     except OSError as error:
         raise WriteError(f"cannot write {kind.name} at {path}: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
-def staged_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def staged_folder(path: Path, *, durable: bool = False, check: Callable[[], None] | None = None) -> Iterator[Path]:
     """A folder beside `path` that takes its place when the block ends, and is gone when the block raises.
 
     Args:
         path: a name of that file system; its parents are made. What is there is replaced: see `atomic_folder`.
         durable: wait until every file is on the disk before it has its name. Too slow for a million faces.
+        check: called last before `path` is replaced, hours after the block began perhaps; raises where it may not be.
 
     Raises:
         OSError: it cannot be written.
@@ -135,6 +147,8 @@ def staged_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 for file in folder.rglob("*"):
                     if file.is_file():
                         sync(file)
+            if check is not None:
+                check()
             replace_folder(folder, path)
             if durable:
                 sync(path.parent)

@@ -150,6 +150,7 @@ def _write_records(
             writer.write(label, _ENCODERS[form](aligned, quality))
         report.identities = len(labels)
         _require_some(report)
+        _check_report(Path(report.report), overwrite=overwrite)  # it may have taken hours
     names = [folder.as_posix() for folder in labels]
     with atomic_file(Path(report.report), overwrite=True) as stream:
         stream.write((json.dumps({**report.as_dict(), "labels": names}, indent=2) + "\n").encode())

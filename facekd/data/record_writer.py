@@ -33,8 +33,8 @@ class RecordWriter:
             raise UsageError(f"cannot write records to {path}: the name must end in .rec")
         properties = "property" if self.path.stem == "train" else f"{self.path.stem}.property"
         self._targets = [self.path.with_suffix(".idx"), self.path.with_name(properties), self.path]  # .rec last
-        for target in self._targets:
-            _check_target(target, overwrite=overwrite)
+        self._overwrite = overwrite
+        self._check_targets()
         self.size = size
         self._offsets: list[int] = []
         self._ranges: list[tuple[int, int, int]] = []  # label, first key, key behind the last
@@ -86,6 +86,10 @@ class RecordWriter:
                 self._open.close()
             self._remove_empty_folders()
 
+    def _check_targets(self) -> None:
+        for target in self._targets:
+            _check_target(target, overwrite=self._overwrite)
+
     def _remove_empty_folders(self) -> None:
         """Takes away the folders that were made for the files, where none came to be."""
         with contextlib.suppress(OSError):
@@ -107,6 +111,7 @@ class RecordWriter:
         for file in self._files:
             file.flush()
             os.fsync(file.fileno())
+        self._check_targets()  # it may have taken hours
         for temporary, target in zip(self._temporary, self._targets, strict=True):
             temporary.replace(target)
 

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 
 from facekd.common.errors import UsageError
 from facekd.common.table import csv_cell
+from facekd.common.writing import atomic_file
 from facekd.data.detection import YuNet
 from facekd.data.opening import load_verification_set
 from facekd.data.pairs import is_pair_list
@@ -78,6 +80,7 @@ def evaluate_model(
     out: Path | None = None,
     scores: Path | None = None,
     save_thresholds: bool = False,
+    overwrite: bool = False,
     batch_size: int = 128,
     progress: bool = False,
 ) -> Evaluation:
@@ -95,6 +98,7 @@ def evaluate_model(
         out: folder for evaluation.json and evaluation.png.
         scores: CSV file for every pair's score.
         save_thresholds: write the thresholds into the bundle's card, where `facekd verify` looks for them.
+        overwrite: replace these files where they are there.
         batch_size: images a batch.
         progress: show bars on stderr.
     """
@@ -114,7 +118,7 @@ def evaluate_model(
         reports.append(SetReport(result, verification_set.fingerprint(), not_found))
     evaluation = Evaluation(model=model, input=embedder.input, sets=reports)
     if scores is not None:
-        write_scores(scores, [report.result for report in reports])
+        write_scores(scores, [report.result for report in reports], overwrite=overwrite)
         evaluation.files["scores"] = str(scores)
     if save_thresholds:
         from facekd.evaluation.thresholds import save_thresholds as save
@@ -124,10 +128,11 @@ def evaluate_model(
     if out is not None:
         from facekd.evaluation.roc_plots import save_plots
 
-        out.mkdir(parents=True, exist_ok=True)
-        save_plots(out / "evaluation.png", [report.result for report in reports], title=_title(model))
+        with atomic_file(out / "evaluation.png", overwrite=overwrite) as plot:
+            save_plots(plot, [report.result for report in reports], title=_title(model))
         evaluation.files.update(plot=str(out / "evaluation.png"), json=str(out / "evaluation.json"))
-        (out / "evaluation.json").write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        with atomic_file(out / "evaluation.json", overwrite=overwrite) as file:
+            file.write((json.dumps(evaluation.to_dict(), indent=2) + "\n").encode())
     return evaluation
 
 
@@ -189,13 +194,15 @@ def _align(
     return aligned
 
 
-def write_scores(path: Path, results: Sequence[VerificationResult]) -> None:
+def write_scores(path: Path, results: Sequence[VerificationResult], *, overwrite: bool) -> None:
     """A CSV row a pair: set, pair (from 0), same (1 or 0), cosine, squared distance."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+    with atomic_file(path, overwrite=overwrite) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text)
         writer.writerow(["set", "pair", "same", "score_cos", "distance"])
         for result in results:
             for i, (same, score, distance) in enumerate(
                 zip(result.issame, result.scores, result.distances, strict=True)
             ):
                 writer.writerow([csv_cell(result.name), i, int(same), f"{score:.6f}", f"{distance:.6f}"])
+        text.detach()

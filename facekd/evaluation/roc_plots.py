@@ -1,8 +1,7 @@
 """ROC, DET and score plots of verification results, as one PNG a set or one for several models."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -17,11 +16,11 @@ CURVES = ("#1f6f8b", "#c8553d", "#5b8c3e", "#7a4e9c", "#c99a2e", "#4a4a4a")
 PROBITS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 
 
-def save_plots(path: Path, results: Sequence[VerificationResult], *, title: str) -> None:
+def save_plots(file: BinaryIO, results: Sequence[VerificationResult], *, title: str) -> None:
     """Writes one PNG: ROC and DET with a curve a result, and under them a score histogram a result.
 
     Args:
-        path: the file to write.
+        file: open for writing.
         results: one for each verification set (or model); their names go into the legend.
         title: the figure's heading.
     """
@@ -43,7 +42,7 @@ def save_plots(path: Path, results: Sequence[VerificationResult], *, title: str)
     for i, result in enumerate(results):
         alone = len(results) == 1
         plot_scores(figure.add_subplot(grid[1, :] if alone else grid[1 + i // 2, i % 2]), result)
-    figure.savefig(path, dpi=130)
+    figure.savefig(file, format="png", dpi=130)
 
 
 def plot_roc(axes: "Axes", results: Sequence[VerificationResult]) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from facekd.common import writing
+from facekd.common.errors import UsageError
 from facekd.common.writing import (
     FolderKind,
     WriteError,
+    atomic_file,
     atomic_folder,
     replace_folder,
     staged_folder,
@@ -96,3 +98,28 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
     assert (out / "file").read_text() == "out"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "out"]
+
+
+def test_a_file_that_comes_while_the_new_ones_are_flushed_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle of gigabytes is on the disk minutes after its last byte is written."""
+    _, out = two_folders(tmp_path)
+    monkeypatch.setattr(writing, "sync", lambda path: (out / "thesis.txt").write_text("precious"))
+    kind = FolderKind("a test folder", lambda folder: {"file"}.__contains__)
+    with (
+        pytest.raises(UsageError, match=r"'thesis\.txt'"),
+        atomic_folder(out, kind=kind, overwrite=True, durable=True) as folder,
+    ):
+        (folder / "file").write_text("new")
+    assert (out / "file").read_text() == "out"
+    assert (out / "thesis.txt").read_text() == "precious"
+
+
+def test_a_file_that_appears_under_the_name_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with pytest.raises(UsageError, match=r"out\.csv exists"), atomic_file(out, overwrite=False) as file:
+        file.write(b"new")
+        out.write_text("precious")
+    assert out.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]

@@ -18,30 +18,44 @@ def _artefact(path: Path, content: str) -> None:
     (path / "manifest.json").write_text(content)
 
 
+OLD, NEW = '{"files": {"stale.onnx": ""}}', '{"files": {}}'
+
+
 def test_a_good_block_replaces_the_old_artefact_whole(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    _artefact(out, "old")
+    _artefact(out, OLD)
     (out / "stale.onnx").touch()
-    with staged(out) as folder:
-        (folder / "manifest.json").write_text("new")
+    with staged(out, overwrite=True) as folder:
+        (folder / "manifest.json").write_text(NEW)
     assert [file.name for file in out.iterdir()] == ["manifest.json"]
-    assert (out / "manifest.json").read_text() == "new"
+    assert (out / "manifest.json").read_text() == NEW
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_the_user_puts_there_during_the_export_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _artefact(out, OLD)
+    with pytest.raises(UsageError, match=r"'thesis\.txt'"), staged(out, overwrite=True) as folder:
+        (folder / "manifest.json").write_text(NEW)
+        (out / "thesis.txt").write_text("precious")
+    assert (out / "thesis.txt").read_text() == "precious"
+    assert (out / "manifest.json").read_text() == OLD
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, FacekdError])
 def test_a_failed_block_leaves_the_old_artefact_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     out = tmp_path / "out"
-    _artefact(out, "old")
-    with pytest.raises(error), staged(out) as folder:
+    _artefact(out, OLD)
+    with pytest.raises(error), staged(out, overwrite=True) as folder:
         (folder / "model.onnx").touch()
         raise error("stop")
-    assert (out / "manifest.json").read_text() == "old"
+    assert (out / "manifest.json").read_text() == OLD
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
 def test_the_log_of_a_failure_is_kept_elsewhere_and_named(tmp_path: Path) -> None:
-    with pytest.raises(FacekdError) as caught, staged(tmp_path / "out") as folder:
+    with pytest.raises(FacekdError) as caught, staged(tmp_path / "out", overwrite=False) as folder:
         (folder / LOG_FILE).write_text("MLIR said no")
         raise FacekdError("conversion failed")
     log = Path(str(caught.value).rsplit(" ", 1)[1])
@@ -53,7 +67,7 @@ def test_the_log_of_a_failure_is_kept_elsewhere_and_named(tmp_path: Path) -> Non
 def test_sigterm_halfway_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom pathlib import Path\nfrom facekd.export.artefact_folder import staged\n"
-        "with staged(Path(sys.argv[1])) as folder:\n"
+        "with staged(Path(sys.argv[1]), overwrite=False) as folder:\n"
         "    (folder / 'model.onnx').touch()\n    print('converting', flush=True)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen(
