@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from facekd.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from facekd.schemas.input_spec import InputSpec
+    from facekd.schemas.input_spec import InputSpec, StatedInput
 
 
 def split_list(text: str | None) -> list[str]:
@@ -69,36 +69,25 @@ def parse_folds(text: str) -> list[int] | None:
     raise UsageError(f"--folds {text}: give all, or numbers from 1 to 10 such as 1,2")
 
 
+def parse_stated_input(**given: str | None) -> "StatedInput":
+    """The options --colour, --mean, --std, --layout and --output, by these names, as what is stated of a model file."""
+    from pydantic import ValidationError
+
+    from facekd.common.validation import explain
+    from facekd.schemas.input_spec import StatedInput
+
+    try:
+        return StatedInput.model_validate({name: text for name, text in given.items() if text is not None})
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise UsageError(f"--{name} {given[name]}: {explain(error).rpartition(': ')[2]}") from None
+
+
 def parse_input_spec(mean: str | None, std: str | None, colour: str | None) -> "InputSpec | None":
     """The options of a foreign file as its input spec; None if none was given."""
-    given = {name: _channels(name, text) for name, text in (("mean", mean), ("std", std)) if text is not None}
-    if colour is not None and colour.upper() not in ("RGB", "BGR"):
-        raise UsageError(f"--colour {colour}: valid are RGB and BGR")
-    if colour is None and not given:
-        return None
-    from facekd.schemas.input_spec import InputSpec
-
-    return InputSpec.model_validate({**given, **({} if colour is None else {"colour": colour.upper()})})
+    return parse_stated_input(mean=mean, std=std, colour=colour).spec
 
 
 def parse_layout(text: str | None) -> Literal["NCHW", "NHWC"] | None:
     """NCHW or NHWC in any case."""
-    if text is None:
-        return None
-    match text.upper():
-        case "NCHW":
-            return "NCHW"
-        case "NHWC":
-            return "NHWC"
-        case _:
-            raise UsageError(f"--layout {text}: valid are NCHW and NHWC")
-
-
-def _channels(name: str, text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in (1, 3) or (name == "std" and 0 in values):
-        raise UsageError(f"--{name} {text}: give one number or three, such as 127.5 or 123.7,116.3,103.5")
-    return values * 3 if len(values) == 1 else values
+    return parse_stated_input(layout=text).layout

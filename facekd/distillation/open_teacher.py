@@ -19,8 +19,12 @@ def open_teacher(recipe: Recipe, student: nn.Module) -> tuple[Teacher, TeacherPa
     """
     if recipe.teacher is None:
         return None
-    found = TeacherPath(Path(recipe.teacher.bundle))
+    found = TeacherPath(Path(recipe.teacher.bundle), recipe.teacher)
     kind, settings = _named(recipe) or _fitting(found)
+    if (fields := list(recipe.teacher.stated)) and not kind.takes_stated_input:
+        raise UsageError(
+            f"teacher {found.path} is no model file and states its own input: leave teacher.{fields[0]} out"
+        )
     teacher = kind.open(found, settings, student)
     return teacher, found
 

@@ -19,6 +19,7 @@ from facekd.common.trust import NamesCode
 from facekd.common.validation import StrictSchema, shown
 from facekd.recipe.augmentation import AugmentationConfig
 from facekd.recipe.methods import Entry, entries_of, find_teacher, normalised
+from facekd.schemas.input_spec import StatedInput
 
 
 class Section(StrictSchema):
@@ -89,12 +90,12 @@ class HeadConfig(Section):
     sample_rate: float = Field(default=1.0, gt=0, le=1)
 
 
-class TeacherConfig(Section):
-    """The teacher.
+class TeacherConfig(Section, StatedInput):
+    """The teacher. Colour, mean, std, layout and output are of a model file that does not state its own.
 
     Attributes:
-        bundle: where it is: a bundle of a Transformer or a CNN, an ONNX face model (embeddings only), or whatever the
-            named kind of teacher opens.
+        bundle: where it is: a bundle of a Transformer or a CNN, a model file such as .onnx or an exported artefact
+            (embeddings only), or whatever the named kind of teacher opens.
         name: the kind of teacher, as registered, or a trusted path `package.module:Class`; None: the kind that fits
             what lies there.
         arguments: settings of the named kind.

@@ -22,6 +22,7 @@ from facekd.common.registry import Registry
 from facekd.common.versions import package_version
 from facekd.runtimes.bounded import LIMIT_S, run_bounded
 from facekd.runtimes.reasons import reason
+from facekd.schemas.input_spec import StatedInput
 
 IMAGE = "image"
 """The dtype of an input that the runtime takes as an image: RGB pixels 0 to 255, float32 [1, 3, h, w] for `run`."""
@@ -83,11 +84,13 @@ class GraphEnds:
         operators: of an output, by name: the operator that computes it.
         before: of an output, by name: the other outputs that it is computed from.
         normalises: (mean, std), one value a channel, of (x - mean) / std, where the graph begins with that.
+        stated: of the input, by the file's own metadata.
     """
 
     operators: Mapping[str, str] = field(default_factory=dict)
     before: Mapping[str, frozenset[str]] = field(default_factory=dict)
     normalises: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    stated: StatedInput = field(default_factory=StatedInput)
 
 
 class Session(ABC):

@@ -101,6 +101,14 @@ class InputEncoding:
             notes=tuple(notes),
         )
 
+    @property
+    def fed(self) -> InputSpec:
+        """What `arrange` takes: `spec`, or pixels 0 to 255 where the file normalises them itself."""
+        if self.values == "normalised":
+            return self.spec
+        colour = self.spec.colour if self.values == "ordered" else "RGB"
+        return InputSpec(size=self.spec.size, colour=colour, mean=(0.0,) * 3, std=(1.0,) * 3)
+
     def encode(self, images: "np.ndarray | torch.Tensor") -> np.ndarray:
         """uint8 RGB images [b, 3, h, w] -> the model's input, contiguous."""
         import torch
@@ -109,7 +117,7 @@ class InputEncoding:
         if self.values == "normalised":
             array = self.spec.normalise(pixels).numpy()
         else:
-            array = (pixels.flip(1) if self.values == "ordered" and self.spec.colour == "BGR" else pixels).numpy()
+            array = (pixels.flip(1) if self.fed.colour == "BGR" else pixels).numpy()
         return self.arrange(array)
 
     def arrange(self, array: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from facekd.runtimes.base import FileFacts, GraphEnds
 from facekd.runtimes.litert_interpreter import open_interpreter
+from facekd.runtimes.litert_metadata import lite_metadata
 
 
 def graph_facts(path: Path) -> FileFacts:
@@ -63,7 +64,7 @@ def graph_ends(path: Path) -> GraphEnds:
             if index in names:
                 operators[names[index]] = kind
     lead = {name: frozenset(names[i] for i in before.get(index, ())) for index, name in names.items()}
-    return GraphEnds(operators=operators, before=lead)
+    return GraphEnds(operators=operators, before=lead, stated=lite_metadata(path))
 
 
 def operators_of(path: Path) -> tuple[list[str], int]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from facekd.runtimes.base import GraphEnds
+from facekd.runtimes.metadata import metadata_input
 
 _SAME_VALUES = (
     "Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear",
@@ -18,7 +19,8 @@ def graph_ends(path: Path) -> GraphEnds:
     try:
         import onnx
 
-        graph = onnx.load(path, load_external_data=False).graph
+        model = onnx.load(path, load_external_data=False)
+        graph = model.graph
     except Exception:  # ONNX Runtime opened it: it runs, and only less is known of it
         return GraphEnds()
     producers = {name: node for node in graph.node for name in node.output}
@@ -27,6 +29,7 @@ def graph_ends(path: Path) -> GraphEnds:
     return GraphEnds(
         operators={name: producers[_source(producers, name)].op_type for name in outputs if name in producers},
         normalises=_normalisation(graph),
+        stated=metadata_input({entry.key: entry.value for entry in model.metadata_props}),
         before={
             name: frozenset(o for o in outputs if o != name and sources[o] in _ancestors(producers, name))
             for name in outputs

@@ -14,6 +14,7 @@ from facekd.runtimes.bounded import LIMIT_S, run_bounded
 from facekd.runtimes.embedder import Embedder, FileEmbedder
 from facekd.runtimes.encoding import InputEncoding, Layout
 from facekd.runtimes.files import ModelFiles
+from facekd.runtimes.metadata import with_metadata
 from facekd.runtimes.normalised_inside import check_unit, spec_beside
 from facekd.runtimes.outputs import choose_output
 from facekd.schemas.card import CARD_FILE, read_card
@@ -103,12 +104,12 @@ def describe_input(
     ends = session.runtime.ends(session.path)
     if input_spec is not None:
         check_unit(session.path, input_spec)
+    input_spec, notes = with_metadata(session.path, input_spec, ends.stated)
     said: str | None = None
     if session.input.dtype in ("float32", "float16"):
         input_spec, said = spec_beside(session.path, ends, input_spec)
     encoding = InputEncoding.of_file(session.path, session.input, spec=input_spec, layout=layout)
-    if said is not None:
-        encoding = replace(encoding, notes=(*encoding.notes, said))
+    encoding = replace(encoding, notes=(*notes, *encoding.notes, *([said] if said is not None else [])))
     if output is None:
         chosen, note = choose_output(session.path, session.outputs, ends)
         encoding = replace(encoding, notes=(*encoding.notes, note)) if note else encoding

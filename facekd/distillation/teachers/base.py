@@ -17,7 +17,7 @@ from facekd.models.bundle import Bundle, load_teacher
 from facekd.recipe import OptimisationConfig
 from facekd.recipe.methods import TEACHERS, MethodSettings
 from facekd.schemas.card import CARD_FILE, HeadCard
-from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.input_spec import InputSpec, StatedInput
 
 TeacherClass = TypeVar("TeacherClass", bound="type[Teacher]")
 
@@ -59,10 +59,15 @@ class ClassesNeeded(NamedTuple):
 
 
 class TeacherPath:
-    """What `teacher.bundle` points to. A bundle is loaded once, when it is first asked for."""
+    """What `teacher.bundle` points to. A bundle is loaded once, when it is first asked for.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        path: the place.
+        stated: what the recipe says of a model file's input and output.
+    """
+
+    def __init__(self, path: Path, stated: StatedInput | None = None) -> None:
+        self.path, self.stated = path, stated or StatedInput()
 
     @property
     def holds_bundle(self) -> bool:
@@ -84,6 +89,8 @@ class Teacher(nn.Module):
     Attributes:
         Settings: schema of its settings in the recipe.
         teaches: "teacher" for a kind that an entry of `distillation` asks for, because it learns while it teaches.
+        takes_stated_input: whether it follows `found.stated`; a recipe that states colour, mean, std, layout or output
+            for another kind is refused.
         frozen: beginnings of its own state-dict keys that training never changes: they are in no checkpoint.
         input: size and normalisation of its images: a student normalised otherwise still feeds it correctly.
         origin: where it came from.
@@ -96,6 +103,7 @@ class Teacher(nn.Module):
 
     Settings: ClassVar[type[MethodSettings]] = TeacherSettings
     teaches: ClassVar[Literal["teacher"] | None] = None
+    takes_stated_input: ClassVar[bool] = False
     frozen: ClassVar[tuple[str, ...]] = ("",)
     input: InputSpec = InputSpec()
     origin: TeacherOrigin = TeacherOrigin("unknown", "")
