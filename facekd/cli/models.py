@@ -64,6 +64,10 @@ def import_verb(
     layout: Annotated[
         str | None, typer.Option("--layout", help="Known key layout, instead of --description: arcface-vit.")
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="Which weights to take of a file that holds several: state_dict, model_ema, ..."),
+    ] = None,
     head_scale: Annotated[
         float | None, typer.Option("--head-scale", help="Scale of the margin head, if the file holds class centres.")
     ] = None,
@@ -98,6 +102,7 @@ def import_verb(
         out,
         description=description,
         layout=layout,
+        key=key,
         head_scale=head_scale,
         head_margin=head_margin,
         labels=fingerprint,

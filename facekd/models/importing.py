@@ -1,6 +1,5 @@
 """Teachers trained elsewhere, made into bundles: the shared Swin teacher and arcface_torch's ViT checkpoints."""
 
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +7,12 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from facekd.common.errors import FacekdError, UsageError, first_line
-from facekd.common.file_kind import check_not_a_stand_in
+from facekd.common.errors import FacekdError, UsageError
 from facekd.common.validation import explain
 from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.bundle import load_strictly, save_bundle
+from facekd.models.checkpoint import read_checkpoint
 from facekd.models.describe import describe
 from facekd.models.registry import create_model
 from facekd.schemas.card import HeadCard, Metric
@@ -68,6 +65,7 @@ def import_teacher(
     *,
     description: str | Path | None = None,
     layout: str | None = None,
+    key: str | None = None,
     head_scale: float | None = None,
     head_margin: float | None = None,
     labels: str | None = None,
@@ -78,10 +76,11 @@ def import_teacher(
     """Reads a teacher's weights strictly and writes them as a teacher bundle in float32.
 
     Args:
-        weights: a .safetensors file, or a PyTorch state dict (read with weights_only).
+        weights: a checkpoint that `facekd.models.checkpoint.read_checkpoint` opens.
         out: the bundle's folder.
         description: a JSON file like swin_teacher.json: body class and arguments, input, centres.
         layout: a name of `LAYOUTS` instead of a description: the structure is then read off the weights' shapes.
+        key: of the weights in a file that holds several, as `read_checkpoint` takes it.
         head_scale: s of the centres' head; default: what the description says.
         head_margin: its cosine margin; default: what the description says.
         labels: fingerprint of the data whose label order the centres have.
@@ -99,7 +98,7 @@ def import_teacher(
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}; valid: {', '.join(LAYOUTS)}")
     facts = _read_description(Path(description)) if description is not None else None
-    state = read_state(weights)
+    state = dict(read_checkpoint(weights, key).tensors)
     centres = _take_centres(state, facts, weights)
     if facts is not None:
         architecture, arguments = _architecture(facts, state, weights)
@@ -134,41 +133,6 @@ def import_teacher(
         notes=_notes(facts) if facts is not None else f"Imported from the {layout} layout.",
     )
     return save_bundle(out, model, card, head_centres=centres, overwrite=overwrite)
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from a safetensors file or a PyTorch one; the latter never runs code from the file.
-
-    Raises:
-        UsageError: there is no such file.
-        FacekdError: it is neither, or holds something other than tensors.
-    """
-    if not path.is_file():
-        raise UsageError(f"no weights at {path}: give a .safetensors or a PyTorch state dict file")
-    check_not_a_stand_in(path, "weights")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own text advises to run what the file holds, in colours; what it names is what stands in the way.
-        named = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
-        what = f"it holds {named[1]} besides tensors" if named else "it holds more than tensors, or is damaged"
-        raise FacekdError(
-            f"{path} is not a readable weights file: {what}, and reading that could run code; save the weights alone, "
-            "torch.save(model.state_dict(), ...)"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        raise FacekdError(f"{path} is not a readable weights file ({first_line(error)})") from error
-    # arcface_torch's resumable checkpoints keep the backbone beside the optimiser.
-    if isinstance(state, dict) and "state_dict_backbone" in state:
-        state = state["state_dict_backbone"]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise FacekdError(f"{path} does not hold a state dict (names to tensors) but {type(state).__name__}")
-    for key, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise FacekdError(f"{path}: {key} holds NaN or infinity: these weights are damaged, or training diverged")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def arcface_vit_layout(

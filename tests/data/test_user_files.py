@@ -19,7 +19,7 @@ from facekd.data.detection import YuNet
 from facekd.data.image_files import list_images, read_image_file
 from facekd.data.opening import load_verification_set, open_source
 from facekd.data.source import UnreadableImage
-from facekd.models.importing import read_state
+from facekd.models.checkpoint import read_checkpoint
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:50ef07\nsize 123\n"
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Quota exceeded</title></head></html>"
@@ -130,7 +130,7 @@ def test_a_stand_in_for_a_file_is_called_what_it_is(tmp_path: Path, what: str, d
     path = tmp_path / names[what]
     path.write_bytes(data)
     openers: dict[str, Any] = {
-        "detector": YuNet, "set": load_verification_set, "weights": read_state, "records": open_source,
+        "detector": YuNet, "set": load_verification_set, "weights": read_checkpoint, "records": open_source,
         "list": lambda file: load_verification_set(file, tmp_path),
     }  # fmt: skip
     with pytest.raises(FacekdError, match=says) as error:
@@ -261,7 +261,7 @@ def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
 
     torch.save({"a": torch.ones(2), "blocks.0.norm1.weight": torch.tensor([1.0, float("nan")])}, tmp_path / "w.pt")
     with pytest.raises(FacekdError, match=r"blocks\.0\.norm1\.weight holds NaN or infinity"):
-        read_state(tmp_path / "w.pt")
+        read_checkpoint(tmp_path / "w.pt")
 
 
 def test_torchs_own_text_reaches_nobody(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_torchs_own_text_reaches_nobody(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
     for name in ("scalar", "whole"):
         with pytest.raises(FacekdError) as error:
-            read_state(tmp_path / f"{name}.pt")
+            read_checkpoint(tmp_path / f"{name}.pt")
         text = str(error.value)
         assert "torch.save(model.state_dict(), ...)" in text
         assert "\x1b" not in text
