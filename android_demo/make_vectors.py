@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Makes core's test vectors from OpenCV and facekd, on drawn faces: python android_demo/make_vectors.py DETECTOR
 
-Writes core/src/test/resources/vectors.json and faces.bin. Deterministic; tests/android regenerates and compares them,
-so that the Kotlin code and the Python it mirrors cannot drift apart. DETECTOR is YuNet's .onnx; its weights are not
-copied.
+Writes core/src/test/resources/vectors.json, session.json and faces.bin. Deterministic; tests/android regenerates and
+compares them, so that the Kotlin code and the Python it mirrors cannot drift apart. session.json comes from
+tests/android/session_reference.py, and tests/demo runs the page's JavaScript on it too. DETECTOR is YuNet's .onnx; its
+weights are not copied.
 """
 
 import argparse
 import json
 import os
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from facekd.data.synthetic import SyntheticConfig, draw_face
 from facekd.demo.site import any_size
 from facekd.runtimes.onnxruntime import inference_session
 from facekd.schemas.input_spec import InputSpec
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.android.session_reference import measures, sequences
 
 RESOURCES = Path(__file__).resolve().parent / "core/src/test/resources"
 SCENE = 256  # a multiple of 32, so that nothing is padded
@@ -118,6 +123,7 @@ def make(detector: Path) -> tuple[dict[str, Any], bytes]:
         "yuv": [yuv_vector(rng, width, height) for width, height in ((8, 6), (7, 5), (16, 4))],
         "detector": {**found, "outputs": sparse(outputs)},
         "alignment": alignment_vectors(rng),
+        "quality": [measures(crop, m) for crop, m in zip(crops, marks, strict=True)],
         "sharpness": [float(cv2.Laplacian(g, cv2.CV_64F)[1:-1, 1:-1].var()) for g in grey],
         "normalise": {
             "mean": spec.mean,
@@ -139,6 +145,7 @@ def main() -> None:
     vectors, faces = make(given.detector)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "vectors.json").write_text(json.dumps(vectors) + "\n", encoding="utf-8")
+    (given.out / "session.json").write_text(json.dumps(sequences()) + "\n", encoding="utf-8")
     (given.out / "faces.bin").write_bytes(faces)
     print(f"{given.out}: {len(vectors['detector']['faces'])} faces")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.android.session_reference import AGREEING, people, sequences
+
 
 def build(demo: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, demo / "build.py", *words]
@@ -26,7 +28,7 @@ def test_vectors_are_what_python_computes_today(demo: Path, shared: Path, monkey
     vectors, faces = make(shared / "weights" / "yunet_n_640_640.onnx")
     kept = json.loads((RESOURCES / "vectors.json").read_text(encoding="utf-8"))
     assert set(vectors) == set(kept)
-    for part in ("yuv", "alignment", "sharpness", "normalise", "scene", "crops"):
+    for part in ("yuv", "alignment", "quality", "sharpness", "normalise", "scene", "crops"):
         np.testing.assert_allclose(numbers(vectors[part]), numbers(kept[part]), rtol=1e-5, atol=1e-4, err_msg=part)
     assert len(vectors["detector"]["faces"]) == len(kept["detector"]["faces"]) == 3
     np.testing.assert_allclose(numbers(vectors["detector"]["faces"]), numbers(kept["detector"]["faces"]), atol=0.05)
@@ -35,6 +37,38 @@ def test_vectors_are_what_python_computes_today(demo: Path, shared: Path, monkey
         for data in (faces, (RESOURCES / "faces.bin").read_bytes())
     ]
     assert np.abs(pixels[0] - pixels[1]).mean() < 0.1
+
+
+def test_the_sessions_vectors_are_the_references(demo: Path) -> None:
+    """Kotlin and JavaScript read the file; here it is what session_reference.py gives today."""
+    kept = json.loads((demo / "core/src/test/resources/session.json").read_text(encoding="utf-8"))
+    made = json.loads(json.dumps(sequences()))
+    for ours, theirs in zip(leaves(made), leaves(kept), strict=True):
+        assert ours == (pytest.approx(theirs, rel=1e-9, abs=1e-12) if isinstance(theirs, float) else theirs)
+
+
+def test_no_name_outlives_its_face() -> None:
+    """What nobody may get wrong, read from the sequences themselves: who is in the picture is known there."""
+    known = people()
+    for one in sequences():
+        run_of: dict[int, int] = {}
+        for frame in one["frames"]:
+            for face, said in zip(frame["faces"], frame["expected"], strict=True):
+                scores = {name: float(np.dot(face["embedding"], e)) for name, e in known.items()}
+                truth = max(scores, key=lambda name: scores[name])
+                good = said["fault"] is None
+                run_of[said["track"]] = run_of.get(said["track"], 0) + good
+                if said["verdict"] == "person":
+                    assert (said["person"], good) == (truth, True), one["name"]
+                if said["verdict"] in ("person", "unknown"):
+                    assert run_of[said["track"]] >= AGREEING, one["name"]
+
+
+def leaves(value: object) -> list[object]:
+    """Everything in a JSON value, in order."""
+    if isinstance(value, dict):
+        return [leaf for key in sorted(value) for leaf in [key, *leaves(value[key])]]
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
 
 
 @pytest.mark.usefixtures("fetched")

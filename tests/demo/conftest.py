@@ -92,24 +92,34 @@ def serve(detector: YuNet, runtime: dict[str, bytes]) -> Iterator[Callable[[Face
 
 
 @pytest.fixture(scope="session")
-def browser(person: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium; its camera shows `person`'s first photograph, 480 pixels high in a 640x480 picture."""
+def filmed() -> Iterator[Callable[[Path], Any]]:
+    """Film (.mjpeg) -> Chromium whose camera shows it."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (facekd[test])")
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as driver, ExitStack() as stack:
+
+        def start(film: Path) -> Any:
+            # Chromium's own sandbox does not start for root, as whom containers run.
+            launched = driver.chromium.launch(
+                executable_path=program, args=["--no-sandbox", *flags, f"--use-file-for-fake-video-capture={film}"]
+            )
+            stack.callback(launched.close)
+            return launched
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def browser(filmed: Callable[[Path], Any], person: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Chromium; its camera shows `person`'s first photograph, 480 pixels high in a 640x480 picture."""
     image = cv2.imread(str(person[0]))
     assert image is not None
     picture = np.full((480, 640, 3), 96, np.uint8)
     picture[:, 80:560] = cv2.resize(image, (480, 480), interpolation=cv2.INTER_CUBIC)
     film = tmp_path_factory.mktemp("camera") / "photograph.mjpeg"
     film.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 97])[1].tobytes())
-    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as driver:
-        # Chromium's own sandbox does not start for root, as whom containers run.
-        launched = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", *flags, f"--use-file-for-fake-video-capture={film}"]
-        )
-        yield launched
-        launched.close()
+    return filmed(film)

@@ -2,8 +2,9 @@
 
 import { showFaces, showPeople, showTimes } from "./panels.js";
 import { People } from "./people.js";
-import { refusal } from "./quality.js";
+import { quality, refusal, WORDS } from "./quality.js";
 import { Recogniser } from "./recogniser.js";
+import { RecognitionSession } from "./session.js";
 import { drawScene } from "./stage.js";
 import { StageTimes } from "./statistics.js";
 
@@ -18,8 +19,9 @@ const recogniser = new Recogniser();
 const times = new StageTimes();
 let size; // of an aligned crop, in pixels
 let camera = null; // {stream, mirrored}
-let shown = []; // the faces of the last picture
-let still = null; // a picture that is looked at instead of the camera: {bitmap, faces}
+const session = new RecognitionSession();
+let seen = { bitmap: null, faces: [], isStill: false }; // one picture with its own faces: nothing is drawn over another
+let shown = []; // those faces with what is said of them
 let enrolling = null; // {name, samples, lastMs}
 let hasConsent = false;
 
@@ -88,10 +90,9 @@ async function startCamera() {
   } finally {
     $("camera").disabled = false;
   }
-  leaveStill();
+  session.reset();
   $("camera").textContent = "Stop the camera";
   say("");
-  requestAnimationFrame(draw);
   watch(camera);
 }
 
@@ -99,34 +100,27 @@ function stopCamera() {
   for (const track of camera?.stream.getTracks() ?? []) track.stop();
   camera = null;
   enrolling = null;
-  judge([]);
+  if (!seen.isStill) judge({ ...seen, faces: [] });
   $("camera").textContent = "Start the camera";
 }
 
-/** Every frame is shown; one is analysed whenever the worker is free. */
+/** A frame is taken whenever the worker is free, and shown once it is analysed: a later one would carry its names. */
 async function watch(own) {
   while (camera === own) {
     const begun = performance.now();
     try {
       const bitmap = await createImageBitmap(video);
       const taken = performance.now() - begun;
-      const seen = await recogniser.look(bitmap, MOST_FACES, true);
-      if (camera !== own) return;
-      judge(seen.faces, { camera: taken, ...seen.ms });
-      if (enrolling) takeSample(seen.faces);
+      const { faces, ms } = await recogniser.look(await createImageBitmap(bitmap), MOST_FACES, true);
+      if (camera !== own) return bitmap.close();
+      judge({ bitmap, faces, isStill: false }, begun, { camera: taken, ...ms });
+      if (enrolling) takeSample(faces);
     } catch (error) {
       stopCamera();
       return say(`The picture cannot be analysed: ${error.message}`, true);
     }
     await new Promise(requestAnimationFrame);
   }
-}
-
-function draw() {
-  if (!camera) return;
-  $("empty").hidden = true;
-  drawScene($("view"), video, video.videoWidth, video.videoHeight, shown, camera.mirrored);
-  requestAnimationFrame(draw);
 }
 
 chooseFile("picture", "picture_file", lookAt);
@@ -136,20 +130,8 @@ async function lookAt(file) {
   const picture = await read(file);
   if (!picture) return;
   stopCamera();
-  still = picture;
-  judge(still.faces, { camera: still.readMs, ...still.ms });
-  drawStill();
-  say(still.faces.length ? "" : "No face was found.");
-}
-
-function drawStill() {
-  $("empty").hidden = true;
-  drawScene($("view"), still.bitmap, still.bitmap.width, still.bitmap.height, shown, false);
-}
-
-function leaveStill() {
-  still?.bitmap.close();
-  still = null;
+  judge({ ...picture, isStill: true }, 0, { camera: picture.readMs, ...picture.ms });
+  say(picture.faces.length ? "" : "No face was found.");
 }
 
 /** {bitmap, faces, ms, readMs} of a picture's file; null and a word to the user where it is none. */
@@ -167,32 +149,62 @@ async function read(file) {
 
 // Naming.
 
-/** Says of each face who it is; `ms` are the times of the stages before. */
-function judge(faces, ms = null) {
+/** Says of each face of a picture who it is, and shows both; `ms` are the times of the stages before. */
+function judge(picture, timeMs = 0, ms = null) {
   const begun = performance.now();
   const limit = threshold();
   const asked = question() === "verify" && $("whom").value !== "" ? $("whom").value : null;
-  for (const face of faces) {
-    face.match = face.embedding && people.match(face.embedding, limit, asked);
-    Object.assign(face, verdict(face.match, asked));
-  }
+  const embedded = picture.faces.filter((face) => face.embedding);
+  const judging = picture.isStill ? new RecognitionSession(1) : session; // a picture that stands alone has no others
+  const { faces } = judging.look(
+    picture.bitmap,
+    timeMs,
+    embedded.map((face) => ({ ...face, quality: quality(face, size) })),
+    limit,
+    (embedding) => people.match(embedding, limit, asked),
+  );
+  const rest = picture.faces.filter((face) => !face.embedding); // of a crowd
+  const said = [...faces.map((face) => ({ ...face, ...words(face, asked, limit, picture.isStill) })), ...rest.map(unnamed)];
   if (ms) {
     times.add({ ...ms, match: performance.now() - begun });
     showTimes($("times"), times.medians());
   }
+  show(picture, said);
+}
+
+/** Draws a picture with its own faces, in place of the last one. */
+function show(picture, faces) {
+  if (seen.bitmap !== picture.bitmap) seen.bitmap?.close();
+  seen = picture;
   shown = faces;
-  showFaces($("faces"), faces, size, limit);
+  if (seen.bitmap) {
+    $("empty").hidden = true;
+    const isMirrored = !seen.isStill && (camera?.mirrored ?? true);
+    drawScene($("view"), seen.bitmap, seen.bitmap.width, seen.bitmap.height, faces, isMirrored);
+  }
+  showFaces($("faces"), faces, size, threshold());
   // For those who hear the page: who is there, when that changes.
   put("heard", faces.map(({ says }) => says).join(", "));
 }
 
-function verdict(match, asked) {
-  if (!match) return { state: "neutral", label: "", says: "A face; nobody is enrolled" };
+function unnamed(face) {
+  return { ...face, match: null, state: "neutral", label: "", says: "A face" };
+}
+
+/** What a verdict of the session is called. */
+function words({ verdict, fault, match }, asked, limit, isStill) {
+  if (verdict === "nobody_enrolled") return { state: "neutral", label: "", says: "A face; nobody is enrolled" };
+  if (verdict === "unusable") {
+    const text = WORDS[fault][isStill ? 0 : 1];
+    return { state: "neutral", label: text, says: `Not named: ${text}` };
+  }
   const score = match.score.toFixed(2);
-  if (match.same === null) return { state: "neutral", label: `like ${match.closest} ${score}`, says: `Most like ${match.closest}` };
-  const state = match.same ? "known" : "unknown";
-  if (asked !== null) return { state, label: `${match.same ? "yes" : "no"} ${score}`, says: match.same ? `Yes, ${asked}` : `Not ${asked}` };
-  const name = match.same ? match.closest : "unknown";
+  if (limit === null) return { state: "neutral", label: `like ${match.closest} ${score}`, says: `Most like ${match.closest}` };
+  if (verdict === "undecided") return { state: "neutral", label: "hold still", says: "Not named yet: hold still" };
+  const isThem = verdict === "person";
+  const state = isThem ? "known" : "unknown";
+  if (asked !== null) return { state, label: `${isThem ? "yes" : "no"} ${score}`, says: isThem ? `Yes, ${asked}` : `Not ${asked}` };
+  const name = isThem ? match.person : "unknown";
   return { state, label: `${name} ${score}`, says: name };
 }
 
@@ -214,8 +226,9 @@ function refresh() {
   $("nobody").hidden = list.length > 0;
   $("forget").hidden = list.length < 2;
   noteRate();
-  judge(shown);
-  if (still) drawStill();
+  session.reset();
+  if (seen.isStill) judge(seen);
+  else show(seen, shown.map(unnamed)); // The next frame answers.
 }
 
 // Enrolling and forgetting.

@@ -30,7 +30,7 @@ export class People {
    * The most similar sample of all (1:N), or of `name` (1:1).
    *
    * @param threshold cosine above which it is that person; null: nobody decides
-   * @returns {closest, score, same: true, false or null}; null when there is nobody to compare with
+   * @returns {closest, score, person: closest, or null where it is nobody}; null when there is nobody to compare with
    */
   match(embedding, threshold, name = null) {
     let best = null;
@@ -39,6 +39,6 @@ export class People {
       const score = cosine(embedding, sample.embedding);
       if (best === null || score > best.score) best = { closest: sample.name, score };
     }
-    return best && { ...best, same: threshold === null ? null : best.score > threshold };
+    return best && { ...best, person: threshold !== null && best.score > threshold ? best.closest : null };
   }
 }

@@ -101,7 +101,7 @@ function suppress(faces, threshold) {
 }
 
 /** Intersection over union of boxes, by default on whole pixels, as OpenCV's Rect2i has them. */
-function overlap(a, b, rounded = Math.trunc) {
+export function overlap(a, b, rounded = Math.trunc) {
   const [al, at, aw, ah] = a.map(rounded);
   const [bl, bt, bw, bh] = b.map(rounded);
   const across = Math.max(0, Math.min(al + aw, bl + bw) - Math.max(al, bl));

@@ -10,7 +10,6 @@ import android.os.Bundle
 import android.view.View
 import android.widget.RadioGroup
 import android.widget.TextView
-import org.facekd.core.RgbImage
 
 /** The live picture: who is it, is it them, and enrolling. */
 class MainActivity : Activity(), Recognition.Screen {
@@ -87,8 +86,7 @@ class MainActivity : Activity(), Recognition.Screen {
 
     /** Not in onPause: beside another app in a divided screen, or behind a question, the picture goes on. */
     override fun onStop() {
-        feed?.close()
-        feed = null
+        stopCamera()
         if (recognition.mode is Mode.Enrol) recognition.ask(Mode.Identify)
         super.onStop()
     }
@@ -110,24 +108,25 @@ class MainActivity : Activity(), Recognition.Screen {
     }
 
     private fun startCamera() {
-        feed?.close()
+        stopCamera()
+        recognition.forget()
         val facesUser = front
         feed = CameraFeed(
             this,
             facesUser,
-            onFrame = { image, milliseconds -> show(image, milliseconds, facesUser) },
+            onFrame = { image, milliseconds -> recognition.look(image, facesUser, milliseconds) },
             onError = { failed, why ->
-                runOnUiThread { if (feed === failed) feed = null }
+                runOnUiThread { if (feed === failed) stopCamera() }
                 say(getString(R.string.camera_failed, why))
             },
         )
     }
 
-    /** On the camera's thread: every picture is shown, and analysed when there is time. */
-    private fun show(image: RgbImage, cameraMs: Double, mirrored: Boolean) {
-        val bitmap = Pictures.bitmap(image)
-        runOnUiThread { preview.show(bitmap, mirrored) }
-        recognition.look(image, cameraMs)
+    /** The last picture goes with the camera: its names would stand there with nobody before it. */
+    private fun stopCamera() {
+        feed?.close()
+        feed = null
+        preview.show(null)
     }
 
     private fun enrol(then: (String) -> Unit) {
@@ -171,8 +170,9 @@ class MainActivity : Activity(), Recognition.Screen {
 
     override fun questionChanged() = runOnUiThread(::showQuestion)
 
-    override fun show(labels: List<Labelled>, times: String) = runOnUiThread {
-        preview.label(labels)
+    override fun show(shown: Shown, times: String) = runOnUiThread {
+        if (feed == null) return@runOnUiThread
+        preview.show(shown)
         this.times.text = times
     }
 

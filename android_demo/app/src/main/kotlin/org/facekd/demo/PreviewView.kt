@@ -14,6 +14,9 @@ import org.facekd.core.Face
 /** A face in the picture and what is said of it; [spoken] is without the score, which changes with every picture. */
 class Labelled(val face: Face, val text: String, val spoken: String, val known: Boolean)
 
+/** A picture with what was found in this very picture: nothing is ever drawn over another one. */
+class Shown(val picture: Bitmap, val mirrored: Boolean, val faces: List<Labelled>)
+
 /**
  * The camera's picture with a box and a name for each face.
  *
@@ -22,9 +25,7 @@ class Labelled(val face: Face, val text: String, val spoken: String, val known: 
  * the screen, the description says who is there (the layout makes it a live region).
  */
 class PreviewView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
-    private var picture: Bitmap? = null
-    private var faces: List<Labelled> = emptyList()
-    private var mirrored = false
+    private var shown: Shown? = null
     private val place = Matrix()
     private val box = RectF()
 
@@ -41,14 +42,10 @@ class PreviewView(context: Context, attributes: AttributeSet?) : View(context, a
         strokeWidth = TypedValue.applyDimension(TypedValue.COMPLEX_UNIT_DIP, 3f, resources.displayMetrics)
     }
 
-    fun show(picture: Bitmap, mirrored: Boolean) {
-        this.picture = picture
-        this.mirrored = mirrored
-        invalidate()
-    }
-
-    fun label(faces: List<Labelled>) {
-        this.faces = faces
+    /** Null: the camera is closed, and nobody is in the picture. */
+    fun show(shown: Shown?) {
+        this.shown = shown
+        val faces = shown?.faces ?: emptyList()
         val names = faces.joinToString { it.spoken }
         val said = if (faces.isEmpty()) context.getString(R.string.preview) else context.getString(R.string.preview_faces, names)
         // Only when it changes: each time it is set it is read aloud.
@@ -57,15 +54,16 @@ class PreviewView(context: Context, attributes: AttributeSet?) : View(context, a
     }
 
     override fun onDraw(canvas: Canvas) {
-        val bitmap = picture ?: return
+        val current = shown ?: return
+        val bitmap = current.picture
         val scale = minOf(width.toFloat() / bitmap.width, height.toFloat() / bitmap.height)
         val left = (width - bitmap.width * scale) / 2
         val top = (height - bitmap.height * scale) / 2
         place.setScale(scale, scale)
-        if (mirrored) place.postScale(-1f, 1f, bitmap.width * scale / 2, 0f)
+        if (current.mirrored) place.postScale(-1f, 1f, bitmap.width * scale / 2, 0f)
         place.postTranslate(left, top)
         canvas.drawBitmap(bitmap, place, null)
-        for (labelled in faces) draw(canvas, labelled)
+        for (labelled in current.faces) draw(canvas, labelled)
     }
 
     private fun draw(canvas: Canvas, labelled: Labelled) {

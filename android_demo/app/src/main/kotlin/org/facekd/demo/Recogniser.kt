@@ -4,11 +4,16 @@ import android.content.Context
 import org.facekd.core.EnrolmentPolicy
 import org.facekd.core.Face
 import org.facekd.core.FaceDetector
+import org.facekd.core.Judged
+import org.facekd.core.Observation
+import org.facekd.core.Quality
+import org.facekd.core.RecognitionSession
 import org.facekd.core.Refusal
 import org.facekd.core.RgbImage
 import org.facekd.core.Stage
 import org.facekd.core.Template
 import org.facekd.core.Threshold
+import org.facekd.core.Verdict
 import org.facekd.core.identify
 import org.facekd.core.verify
 
@@ -30,13 +35,32 @@ class Outcome(val labels: List<Labelled>, val refusal: Refusal? = null)
 /** From a picture to names, on the engine's thread. */
 class Recogniser(private val context: Context, private val engine: Engine, private val threshold: Threshold) {
     private val policy = EnrolmentPolicy()
+    private val session = RecognitionSession()
+    private var asked: Mode? = null
 
-    fun look(image: RgbImage, mode: Mode): Outcome {
+    /** What can be said of [image], the next one after those before; [timeMs] as RecognitionSession has it. */
+    fun look(image: RgbImage, timeMs: Long, mode: Mode): Outcome {
+        if (mode !== asked) session.reset()
+        asked = mode
         val faces = engine.detect(image)
         if (mode is Mode.Enrol) return enrol(image, faces, mode)
         // The largest few: a crowd must not stop the picture.
         val largest = faces.sortedByDescending { it.box.width * it.box.height }.take(MOST_FACES)
-        return Outcome(largest.map { name(image, it, mode) })
+        val samples = engine.store.all()
+        val frame = session.look(image, timeMs, largest.map { observe(image, it) }, threshold.cos) { probe ->
+            engine.times.time(Stage.MATCH) {
+                if (mode is Mode.Verify) verify(probe, mode.person, samples, threshold.cos) else identify(probe, samples, threshold.cos)
+            }
+        }
+        return Outcome(frame.faces.map { label(it, mode) })
+    }
+
+    /** The pictures that follow have nothing to do with those before. */
+    fun forget() = session.reset()
+
+    private fun observe(image: RgbImage, face: Face): Observation {
+        val quality = Quality.of(image, face.landmarks)
+        return Observation(face, quality, if (session.isUsable(quality)) engine.embed(image, face) else null)
     }
 
     /** One sample of the only face in [image], or why there is none. */
@@ -54,22 +78,23 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
             mode.takenMs = now
             mode.found += Template(mode.person, engine.embed(image, faces.single()), now)
         }
-        // Of several faces none is known to be the person's.
-        val text = if (faces.size == 1) mode.person else context.getString(R.string.unknown)
-        return Outcome(faces.map { Labelled(it, text, text, refusal == null) }, refusal)
+        // Whose face it is, nobody has checked: it is not named.
+        val text = context.getString(if (refusal == null) R.string.advice_hold_still else advice(refusal))
+        return Outcome(faces.map { Labelled(it, text, text, false) }, refusal)
     }
 
-    private fun name(image: RgbImage, face: Face, mode: Mode): Labelled {
-        val probe = engine.embed(image, face)
-        val samples = engine.store.all()
-        val match = engine.times.time(Stage.MATCH) {
-            if (mode is Mode.Verify) verify(probe, mode.person, samples, threshold.cos) else identify(probe, samples, threshold.cos)
-        } ?: return context.getString(R.string.nobody_enrolled).let { Labelled(face, it, it, false) }
-        val text = when {
-            mode is Mode.Verify -> context.getString(if (match.person != null) R.string.is_person else R.string.not_person, mode.person)
-            else -> match.person ?: context.getString(R.string.unknown)
+    private fun label(judged: Judged, mode: Mode): Labelled {
+        val text = when (judged.verdict) {
+            Verdict.UNUSABLE -> context.getString(judged.fault?.let(::advice) ?: R.string.advice_hold_still)
+            Verdict.UNDECIDED -> context.getString(R.string.advice_hold_still)
+            Verdict.NOBODY_ENROLLED -> context.getString(R.string.nobody_enrolled)
+            Verdict.PERSON -> if (mode is Mode.Verify) context.getString(R.string.is_person, mode.person) else judged.match?.person ?: ""
+            Verdict.UNKNOWN -> if (mode is Mode.Verify) context.getString(R.string.not_person, mode.person) else context.getString(R.string.unknown)
         }
-        return Labelled(face, context.getString(R.string.box_label, text, match.scoreCos), text, match.person != null)
+        val decided = judged.verdict == Verdict.PERSON || judged.verdict == Verdict.UNKNOWN
+        val score = judged.match?.scoreCos?.takeIf { decided }
+        val shown = if (score == null) text else context.getString(R.string.box_label, text, score)
+        return Labelled(judged.face, shown, text, judged.verdict == Verdict.PERSON)
     }
 
     companion object {
@@ -83,7 +108,18 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
             Refusal.TURNED -> R.string.refusal_turned
             Refusal.TILTED -> R.string.refusal_tilted
             Refusal.NODDED -> R.string.refusal_nodded
+            Refusal.TOO_DARK -> R.string.refusal_too_dark
             Refusal.BLURRED -> R.string.refusal_blurred
+        }
+
+        /** What somebody before the camera can do about it, over their face. */
+        private fun advice(fault: Refusal): Int = when (fault) {
+            Refusal.NO_FACE, Refusal.BLURRED -> R.string.advice_hold_still
+            Refusal.SEVERAL_FACES -> R.string.advice_alone
+            Refusal.TOO_SMALL -> R.string.advice_come_closer
+            Refusal.TURNED, Refusal.NODDED -> R.string.advice_look_ahead
+            Refusal.TILTED -> R.string.advice_upright
+            Refusal.TOO_DARK -> R.string.advice_more_light
         }
     }
 }

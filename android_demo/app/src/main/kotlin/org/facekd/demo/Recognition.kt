@@ -24,7 +24,8 @@ class Recognition(private val context: Context, private val settings: Settings, 
         /** In a dialogue. */
         fun tell(message: String)
 
-        fun show(labels: List<Labelled>, times: String)
+        /** The picture that was analysed, with what is said of it. */
+        fun show(shown: Shown, times: String)
 
         fun questionChanged()
     }
@@ -61,16 +62,25 @@ class Recognition(private val context: Context, private val settings: Settings, 
         work.post(::load)
     }
 
-    /** Analyses a picture of the camera, unless another one is being analysed. */
-    fun look(image: RgbImage, cameraMs: Double) {
+    /**
+     * Analyses a picture of the camera and then shows it, unless another one is being analysed. The screen shows what was
+     * analysed and nothing between: a picture that came later would carry the names of those who were there before.
+     */
+    fun look(image: RgbImage, mirrored: Boolean, cameraMs: Double) {
         if (!busy.compareAndSet(false, true)) return
+        val timeMs = System.nanoTime() / 1_000_000
         work.post {
             try {
-                analyse(image, cameraMs)
+                analyse(image, mirrored, cameraMs, timeMs)
             } finally {
                 busy.set(false)
             }
         }
+    }
+
+    /** Another camera: whom the last one showed says nothing. */
+    fun forget() {
+        work.post { recogniser?.forget() }
     }
 
     /** Enrols the only face of a picture that the user chose. */
@@ -105,7 +115,6 @@ class Recognition(private val context: Context, private val settings: Settings, 
         try {
             val current = engine?.takeIf { it.provider == wanted } ?: run {
                 recogniser = null
-                screen.show(emptyList(), "") // Boxes of the last picture would stay on the next ones.
                 engine?.close()
                 engine = null
                 Engine.load(context, wanted).also { engine = it }
@@ -136,13 +145,17 @@ class Recognition(private val context: Context, private val settings: Settings, 
         threshold.dataset,
     )
 
-    private fun analyse(image: RgbImage, cameraMs: Double) {
-        val current = engine ?: return
+    private fun analyse(image: RgbImage, mirrored: Boolean, cameraMs: Double, timeMs: Long) {
         val active = mode
-        val outcome = computed { recogniser?.look(image, active) } ?: return
-        current.times.add(Stage.CAMERA, cameraMs)
-        if (active is Mode.Enrol) follow(active, outcome)
-        screen.show(outcome.labels, timesLine(current))
+        val outcome = computed { recogniser?.look(image, timeMs, active) }
+        if (outcome != null && active is Mode.Enrol) follow(active, outcome)
+        // Nothing is said without networks, nor in answer to a question that is no longer asked.
+        val labels = if (outcome == null || mode !== active) emptyList() else outcome.labels
+        val times = engine?.let { current ->
+            current.times.add(Stage.CAMERA, cameraMs)
+            timesLine(current)
+        }
+        screen.show(Shown(Pictures.bitmap(image), mirrored, labels), times ?: "")
     }
 
     /** What a provider or a degenerate face can throw is told, and does not end the app. */

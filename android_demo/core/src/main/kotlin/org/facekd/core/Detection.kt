@@ -104,7 +104,7 @@ fun bestPlaced(levels: List<Level>, nmsThreshold: Float): List<Face> {
     }
     val kept = mutableListOf<Face>()
     for ((face, _) in found.sortedBy { (_, size) -> abs(ln(size / BEST_FACE_PIXELS)) }) {
-        if (kept.all { overlap(it.box, face.box) { value -> value } <= nmsThreshold }) kept += face
+        if (kept.all { intersectionOverUnion(it.box, face.box) <= nmsThreshold }) kept += face
     }
     return kept.sortedByDescending { it.score }
 }
@@ -184,6 +184,9 @@ private fun Map<String, FloatArray>.head(name: String, size: Int): FloatArray {
     require(values.size == size) { "not this YuNet: output '$name' has ${values.size} values instead of $size" }
     return values
 }
+
+/** Intersection over union of two boxes, 0 to 1. */
+internal fun intersectionOverUnion(a: Box, b: Box): Float = overlap(a, b) { it }
 
 /** Intersection over union of two boxes, on whole pixels by default. */
 private fun overlap(a: Box, b: Box, rounded: (Float) -> Float = { it.toInt().toFloat() }): Float {

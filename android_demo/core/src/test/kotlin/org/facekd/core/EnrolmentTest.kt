@@ -43,7 +43,9 @@ class EnrolmentTest {
         assertEquals(listOf(Refusal.TURNED), refusals(board, nose(-24.0, 0.0)))
         assertEquals(listOf(Refusal.NODDED), refusals(board, nose(0.0, -24.0)))
         assertEquals(listOf(Refusal.NODDED), refusals(board, nose(0.0, 30.0)))
-        assertEquals(listOf(Refusal.BLURRED), refusals(RgbImage(224, 224), ahead))
+        val flat = RgbImage(224, 224, IntArray(224 * 224) { rgb(128, 128, 128) })
+        assertEquals(listOf(Refusal.BLURRED), refusals(flat, ahead))
+        assertEquals(listOf(Refusal.TOO_DARK, Refusal.BLURRED), refusals(RgbImage(224, 224), ahead))
         assertEquals(listOf(Refusal.TOO_SMALL), refusals(board, List(5) { Point(Double.NaN, 0.0) }))
     }
 

@@ -9,6 +9,9 @@ object Vectors {
     @Suppress("UNCHECKED_CAST")
     val json: Map<String, Any?> by lazy { Json.parse(open("vectors.json").use { it.reader().readText() }) as Map<String, Any?> }
 
+    /** The sequences of tests/android/session_reference.py, with their answers. */
+    val session: List<Any?> by lazy { Json.parse(open("session.json").use { it.reader().readText() }).items() }
+
     private val faces: ByteArray by lazy { InflaterInputStream(open("faces.bin")).use { it.readBytes() } }
 
     val sceneSide: Int get() = (json.getValue("scene") as Double).toInt()
