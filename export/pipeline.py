@@ -229,6 +229,7 @@ def _verified(
         input=conversion.input,
         output=ArtefactOutput(name=conversion.output_name, width=card.embedding_width),
         thresholds=[threshold.model_dump() for threshold in card.thresholds],
+        calibration=card.calibration,
         operators=conversion.operators,
         partitions=conversion.partitions,
         usability=conversion.usability,

@@ -64,6 +64,18 @@ def evaluate(
     folds: Annotated[
         str, typer.Option(help="all, or some of the ten folds such as 1,2 (results are then not comparable).")
     ] = "all",
+    gallery: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --pairs: people enrolled, such as 10,100: how often is a stranger named? Needs --faces."
+        ),
+    ] = None,
+    faces: Annotated[
+        str | None, typer.Option(help="With --gallery: aligned faces with identities (a .rec, a folder a person, ...).")
+    ] = None,
+    fpir: Annotated[
+        str, typer.Option(help="With --gallery: shares of the strangers' searches that may name somebody.")
+    ] = "1e-1,1e-2,1e-3",
     mean: Mean = None,
     std: Std = None,
     colour: Colour = None,
@@ -86,18 +98,34 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Evaluate 1:1 verification with the 10-fold protocol, or run a published benchmark with its own protocol."""
-    if (pairs is None) == (benchmark is None):
-        raise UsageError("give either --pairs SET or --benchmark NAME --data FOLDER")
-    if benchmark is not None:
-        # What belongs to pairs would be ignored by a benchmark: refused, so that nobody waits hours for a file.
+    """Evaluate 1:1 verification with the 10-fold protocol, a published benchmark, or strangers before a gallery."""
+    if sum(asked is not None for asked in (pairs, benchmark, gallery)) != 1:
+        raise UsageError("give one of --pairs SET, --benchmark NAME --data FOLDER and --gallery SIZES --faces SOURCE")
+    if (gallery is None) != (faces is None):
+        raise UsageError("--gallery SIZES and --faces SOURCE belong together")
+    if pairs is None:
+        # What belongs to pairs would be ignored elsewhere: refused, so that nobody waits hours for a file.
         given = {
             "--images": images, "--detector": detector, "--scores": scores,
             "--save-thresholds": save_thresholds or None, "--folds": None if folds == "all" else folds,
             "--missing": None if missing == "refuse" else missing,
         }  # fmt: skip
         if unused := [option for option, value in given.items() if value is not None]:
-            raise UsageError(f"{unused[0]} belongs to --pairs: leave it out with --benchmark {benchmark}")
+            asked = f"--benchmark {benchmark}" if benchmark is not None else f"--gallery {gallery}"
+            raise UsageError(f"{unused[0]} belongs to --pairs: leave it out with {asked}")
+    if gallery is not None and faces is not None:
+        if unused := [name for name, value in (("--data", data), ("--out", out), ("--features", features)) if value]:
+            raise UsageError(f"{unused[0]} has no meaning with --gallery: leave it out")
+        from facekd.cli.gallery import evaluate_galleries
+
+        embedder = open_model(
+            model, mean=mean, std=std, colour=colour, layout=layout, output=output, threads=threads, runtime=runtime
+        )
+        evaluate_galleries(
+            model, embedder, faces, sizes=gallery, promises=fpir, batch_size=batch_size, json_output=json_output
+        )
+        return
+    if benchmark is not None:
         _evaluate_benchmark(
             model,
             functools.partial(

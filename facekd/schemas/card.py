@@ -8,6 +8,7 @@ from pydantic import Field
 from facekd.common.errors import UsageError
 from facekd.common.trust import NamesCode
 from facekd.common.validation import StrictSchema
+from facekd.schemas.calibration import Calibration
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.reading import read_versioned
 
@@ -79,6 +80,7 @@ class Card(StrictSchema):
         created: UTC, ISO 8601.
         training: data {name, fingerprint, images, identities}, recipe, seed, steps and whatever else the run knows.
         teacher: {name, sha256} of the teacher it was distilled from.
+        calibration: thresholds for rates as low as a gallery needs, measured on faces with identities.
         versions: of the packages it was made with.
         sha256: of model.safetensors.
     """
@@ -97,6 +99,7 @@ class Card(StrictSchema):
     teacher: dict[str, Any] | None = None
     metrics: list[Metric] = Field(default_factory=list)
     thresholds: list[Threshold] = Field(default_factory=list)
+    calibration: Calibration | None = None
     head: HeadCard | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     notes: str | None = None

@@ -9,6 +9,8 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.hashing import file_sha256
 from facekd.common.validation import StrictSchema
+from facekd.common.writing import atomic_file
+from facekd.schemas.calibration import Calibration
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.reading import read_versioned
 
@@ -159,6 +161,7 @@ class Manifest(StrictSchema):
         model: the model file (or .mlpackage folder), relative to the artefact.
         format_version: ONNX opset, Core ML specification version, TFLite schema or ExecuTorch schema, in words.
         size_bytes: of the model file or folder.
+        calibration: thresholds for the rates that a gallery needs; from the bundle, or measured with this very file.
         operators: number of each operator in the file.
         partitions: parts that run in the accelerated delegate (XNNPACK); None where the runtime has none.
         usability: ONNX Runtime's verdict per mobile provider.
@@ -179,6 +182,7 @@ class Manifest(StrictSchema):
     input: ArtefactInput
     output: ArtefactOutput
     thresholds: list[dict[str, Any]] = Field(default_factory=list)
+    calibration: Calibration | None = None
     operators: dict[str, int]
     partitions: int | None = None
     usability: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -216,8 +220,9 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes manifest.json into `folder`."""
-    (folder / MANIFEST_FILE).write_text(manifest.as_json(indent=2) + "\n", encoding="utf-8")
+    """Writes manifest.json into `folder`, whole or not at all."""
+    with atomic_file(folder / MANIFEST_FILE, overwrite=True) as file:
+        file.write((manifest.as_json(indent=2) + "\n").encode())
 
 
 def hash_files(folder: Path) -> dict[str, str]:
