@@ -10,9 +10,12 @@ from facekd.benchmarks.report.select import label_of, latest, on_one_set, pareto
 from facekd.common.errors import UsageError
 from facekd.schemas.record import Record
 
-COLOURS = ("#2a78d6", "#1baf7a", "#eda100", "#008300", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834")
+COLOURS = ("#2a78d6", "#1baf7a", "#eda100", "#e34948", "#4a3aa7", "#008300", "#e87ba4", "#eb6834")
 RUNTIMES = ("onnxruntime", "litert", "executorch", "torch", "coreml")
-"""A runtime keeps its colour in every report."""
+"""A runtime keeps its colour in every plot of every report; models on one runtime differ by their dashes."""
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2, 2, 2)), (0, (12, 3)), (0, (1, 3)), (0, (5, 5, 1, 5)))
+SHADES = ("#5b2a4e", "#7a3b69", "#995085", "#b46a9f", "#c988b6", "#dba8cc", "#e9c8df")
+"""Operators have shades of one hue of their own, since other colours mean runtimes."""
 
 SERIES = len(COLOURS)
 LABEL_PT = 9.0
@@ -101,8 +104,13 @@ def _percentiles(axes: Any, records: Sequence[Record]) -> bool:
     records = [record for record in records if record.latency.quantiles_ms]
     if not records:
         return False
-    for record, colour in zip(records[:SERIES], COLOURS, strict=False):
-        axes.plot(np.arange(101), record.latency.quantiles_ms, color=colour, lw=1.8, label=label_of(record))
+    seen: dict[str, int] = {}
+    for record in records[:SERIES]:
+        runtime = record.setup.runtime
+        dashes = DASHES[seen.setdefault(runtime, 0) % len(DASHES)]
+        seen[runtime] += 1
+        quantiles = record.latency.quantiles_ms
+        axes.plot(np.arange(101), quantiles, color=colour_of(runtime), ls=dashes, lw=1.8, label=label_of(record))
     axes.set(xlabel="percentile", ylabel="latency, ms", yscale="log")
     axes.grid(color="#e1e0d9", lw=0.6)
     _plain(axes.yaxis)
@@ -120,7 +128,7 @@ def _operators(axes: Any, records: Sequence[Record]) -> bool:
             totals[operator.operator] = totals.get(operator.operator, 0) + (operator.ms or 0)
     named = sorted(totals, key=lambda name: -totals[name])[: SERIES - 1]
     left = np.zeros(len(timed))
-    for name, colour in [*zip(named, COLOURS, strict=False), ("other", "#c3c2b7")]:
+    for name, colour in [*zip(named, SHADES, strict=False), ("other", "#c3c2b7")]:
         widths = np.array(
             [
                 sum(

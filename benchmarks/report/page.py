@@ -33,12 +33,13 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
     current = {id(record) for record in newest}
     ordered = sorted(records, key=lambda record: record.created, reverse=True)
     return {
-        "columns": [{"name": name, "digits": digits} for name, digits, _ in _COLUMNS],
+        "columns": [{"name": name, "digits": digits, "detail": name in _DETAILS} for name, digits, _ in _COLUMNS],
         "rows": [[_round(read(record), digits) for _, digits, read in _COLUMNS] for record in ordered],
         "newest": [index for index, record in enumerate(ordered) if id(record) in current],
         "details": {
             index: {
                 "label": label_of(record),
+                "runtime": record.setup.runtime,
                 "quantiles": [round(record.latency.quantiles_ms[q], 4) for q in QUANTILES]
                 if record.latency.quantiles_ms
                 else [],
@@ -99,3 +100,8 @@ _COLUMNS: tuple[tuple[str, int | None, Callable[[Record], Any]], ...] = (
     ("when", None, lambda r: r.created[:16].replace("T", " ")),
 )
 """Heading, decimals (None for words), what a record's cell holds."""
+
+_DETAILS = frozenset(
+    ("× limit, cpu", "model MiB", "min ms", "p90 ms", "p95 ms", "cpu ms", "load ms", "first ms", "GFLOP/s", "when")
+)
+"""Columns that stand in the table only when asked for, so that it fits a window of 1,400 pixels."""

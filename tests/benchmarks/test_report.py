@@ -138,6 +138,22 @@ def test_ten_thousand_records_stay_a_few_megabytes(tmp_path: Path, make_record: 
     assert (len(data["rows"]), len(data["newest"])) == (10_000, 5000)
 
 
+def in_browser(page: Path, fragment: str = "", *, width: int = 1400) -> str:
+    """The page's elements after its script has run."""
+    command = [
+        str(BROWSER),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={page.parent / 'profile'}",
+        f"--window-size={width},900",
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+        f"file://{page}{fragment}",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the page's script is not run")
 def test_the_page_in_a_browser(tmp_path: Path, make_record: Make, comparison: PairedComparison) -> None:
     """It loads, sorts by a number and backwards (as the link says), and draws every point and series."""
@@ -154,17 +170,7 @@ def test_the_page_in_a_browser(tmp_path: Path, make_record: Make, comparison: Pa
         for day, commit in ((1, "aa"), (2, "bb"))
     ]
     write_page(records, tmp_path / "page.html", comparisons=[comparison])
-    command = [
-        str(BROWSER),
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        f"file://{tmp_path / 'page.html'}#sort=p50+ms,desc",
-    ]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
+    shown = in_browser(tmp_path / "page.html", "#sort=p50+ms,desc")
     body = shown[shown.index("<tbody>") : shown.index("</tbody>")]
     order = [re.sub("<[^>]+>", "", row) for row in re.findall(r"<td>(net \d)</td>", body)]
     assert order == [f"net {i}" for i in sorted(range(4), key=lambda i: -times[i])]
@@ -177,3 +183,33 @@ def test_the_page_in_a_browser(tmp_path: Path, make_record: Make, comparison: Pa
     assert shown.count('class="quantiles"') == 4
     assert shown.count('class="operator"') == 4
     assert shown.count('class="series"') == 4
+    assert re.search(r"<section><h2>History", shown)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the page's script is not run")
+def test_the_table_fits_and_a_colour_means_a_runtime(tmp_path: Path, make_record: Make) -> None:
+    """At 1,400 pixels no column is cut off; where one is, a shadow says so; no empty panel; one colour a runtime."""
+    flags = ["clock_dropped", "starved", "warm_up_unsettled", "interval_wide"]
+    records = [
+        make_record(
+            id=f"{runtime}{i}",
+            model={"name": f"celeba-urfm-apt-mobilefacenet-of-width-{i}-seed-0 bundle"},
+            setup={"runtime": runtime, "threads": i + 1, "batch": i + 1},
+            commit=f"1c60e855576c{i}",
+            flags=flags,
+        )
+        for runtime in ("onnxruntime", "litert")
+        for i in range(2)
+    ]
+    write_page(records, tmp_path / "page.html")
+    wide, narrow = (in_browser(tmp_path / "page.html", width=width) for width in (1400, 700))
+    assert 'class="scroll"' in wide and "scroll more" not in wide
+    assert 'class="scroll more"' in narrow
+    assert "<th>when</th>" not in wide and '"name":"when"' in wide  # in the data, shown with "all columns"
+    assert re.search(r'<section hidden=""><h2>History', wide)
+    data = data_of(wide)
+    lines = re.findall(r'<path class="quantiles"[^>]*stroke="([^"]+)"[^>]*stroke-dasharray="([^"]*)"', wide)
+    assert sorted(colour for colour, _ in lines) == sorted(list(data["colours"].values()) * 2)
+    assert len(set(lines)) == 4  # models on one runtime differ by their dashes
+    operators = set(re.findall(r'<rect class="operator"[^>]*fill="([^"]+)"', wide))
+    assert operators and not operators & set(data["colours"].values())
