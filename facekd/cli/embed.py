@@ -18,7 +18,9 @@ from facekd.cli.evaluate import (
     open_model,
 )
 from facekd.cli.output import JsonFlag, print_json, print_table, print_text
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import UsageError
+
+_SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +31,11 @@ def register(app: typer.Typer) -> None:
 def embed(
     model: Annotated[Path, typer.Argument(help="Bundle or artefact folder, or any .onnx or .tflite file.")],
     images: Annotated[
-        list[Path], typer.Argument(help="Image files or folders: aligned crops, or photographs with --detector.")
+        list[str],
+        typer.Argument(
+            help="Image files, folders of them, or any data source (.rec, .faces, synthetic:...): aligned crops, or "
+            "photographs with --detector."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="File to write: .npz, .csv or .jsonl.")],
     detector: Annotated[
@@ -48,46 +54,62 @@ def embed(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Compute face embeddings. Images without a usable face are listed and skipped; exits 1 if none is left."""
+    """Compute face embeddings. Images without a usable face are listed and skipped; exits 1 if none is left.
+
+    What is computed is kept in OUT.parts until the file is written: after Ctrl-C, a kill or a full disk, the same
+    command goes on where it stopped.
+    """
+    from facekd.common.hashing import file_sha256
+    from facekd.common.writing import check_free
     from facekd.data.detection import YuNet
-    from facekd.evaluation.embed_files import WRITERS, embed_files, find_images
+    from facekd.evaluation.embed_files import embed_to_file
+    from facekd.evaluation.embed_inputs import open_images
+    from facekd.evaluation.embedding_files import WRITERS
+    from facekd.evaluation.feature_cache import model_sha256
 
     if out.suffix not in WRITERS:
         raise UsageError(f"--out {out}: give a file that ends in {', '.join(WRITERS)}")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists: choose another name, or overwrite it with --overwrite")
-    paths, passed_over = find_images(images)
+    check_free(out, overwrite=overwrite)
     embedder = open_model(
         model, mean=mean, std=std, colour=colour, layout=layout, output=output, threads=threads, runtime=runtime
     )
-    result = embed_files(
+    opened = open_images(images, size=None if detector else embedder.input.size)
+    find = YuNet(detector) if detector else None
+    options = {"--output": output, "--runtime": runtime, "--layout": layout, "--threads": threads}
+    result = embed_to_file(
         embedder,
-        paths,
-        detector=YuNet(detector) if detector else None,
+        opened,
+        out,
+        facts={
+            "model": model_sha256(model),
+            "--detector": file_sha256(detector) if detector else "none",
+            **{name: str(value) for name, value in options.items()},
+        },
+        detector=find,
         flip=flip,
         normalise=not raw,
         batch_size=batch_size,
+        overwrite=overwrite,
         progress=sys.stderr.isatty(),
     )
-    result.skipped.update(passed_over)
-    if not result.paths:
-        path, reason = next(iter(result.skipped.items()))
-        raise FacekdError(f"none of {len(paths)} images could be embedded; the first, {path}: {reason}")
-    WRITERS[out.suffix](out, result, overwrite=overwrite)
     if json_output:
         print_json(
             {
                 "model": str(model),
                 "out": str(out),
-                "embedded": len(result.paths),
+                "embedded": result.embedded,
+                "computed_before": result.before,
                 "embedding_width": embedder.embedding_width,
                 "flip": flip,
                 "normalised": not raw,
-                "skipped": {str(path): reason for path, reason in result.skipped.items()},
+                "skipped": dict(result.skipped),
             }
         )
         return
     if result.skipped:
-        print_table("skipped", ["image", "reason"], [[str(path), reason] for path, reason in result.skipped.items()])
+        more = len(result.skipped) - _SHOWN
+        caption = f"and {more:,} more: --json lists all" if more > 0 else None
+        rows = [list(one) for one in result.skipped[:_SHOWN]]
+        print_table(f"skipped: {len(result.skipped):,}", ["image", "reason"], rows, caption=caption)
     form = "raw" if raw else "normalised"
-    print_text(f"{len(result.paths)} embeddings of {embedder.embedding_width} numbers, {form}: {out}")
+    print_text(f"{result.embedded:,} embeddings of {embedder.embedding_width} numbers, {form}: {out}")

@@ -1,86 +1,107 @@
-"""`facekd embed`: image files to embeddings in one file, and what could not be embedded."""
+"""`facekd embed`: images to embeddings in one file; what is computed outlives a kill and a full disk."""
 
-import csv
-import io
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from facekd.common.errors import FacekdError, UsageError
-from facekd.common.table import csv_cell
-from facekd.common.writing import atomic_file
+from facekd.common.disk_space import require_space
+from facekd.common.errors import FacekdError, Interrupted
+from facekd.common.progress import progress_bar
+from facekd.common.writing import WriteError, check_free
 from facekd.data.decoding import check_size, decode_image
 from facekd.data.detection import YuNet
-from facekd.data.image_files import in_words, list_images, read_image_file
+from facekd.data.image_files import read_image_file
 from facekd.data.source import UnreadableImage
+from facekd.evaluation.embed_inputs import NamedImages
 from facekd.evaluation.embedding import embed_images
+from facekd.evaluation.embedding_files import WRITERS, EmbeddingTable, estimated_bytes
+from facekd.evaluation.embedding_parts import SUFFIX, EmbeddingParts, open_parts
 from facekd.evaluation.photographs import FaceCrop, crop_face
 from facekd.runtimes.embedder import Embedder
 
-CHUNK = 1024
+BATCHES_A_PART = 8
+"""Batches between two syncs."""
 
 
 @dataclass(frozen=True)
-class FileEmbeddings:
-    """Embeddings of files.
+class Embedded:
+    """What became of the images.
 
     Attributes:
-        paths: of the images that were embedded, in the order asked for.
-        embeddings: float32 [n, e].
-        skipped: path -> why it has none.
+        embedded: how many have an embedding in the file.
+        before: how many images an earlier run had looked at already.
+        skipped: (name, why) of those that have none.
     """
 
-    paths: list[Path]
-    embeddings: np.ndarray
-    skipped: dict[Path, str]
+    embedded: int
+    before: int
+    skipped: list[tuple[str, str]]
 
 
-def embed_files(
+def embed_to_file(
     embedder: Embedder,
-    paths: Sequence[Path],
+    images: NamedImages,
+    out: Path,
     *,
+    facts: Mapping[str, str],
     detector: YuNet | None = None,
     flip: bool = True,
     normalise: bool = True,
     batch_size: int = 64,
+    overwrite: bool = False,
     progress: bool = False,
-) -> FileEmbeddings:
-    """Embeds image files, a thousand held at a time.
+) -> Embedded:
+    """Embeds images into a file. What is computed is kept in OUT.parts until the file is there: run again, it goes on.
 
     Args:
         embedder: see facekd.runtimes.opening.open_model.
-        paths: image files; aligned crops of the embedder's size, or photographs where `detector` is given.
+        images: aligned crops of the embedder's size, or photographs where `detector` is given.
+        out: a name that ends in one of embedding_files.WRITERS.
+        facts: what else decides about the numbers, by name: the model, options. Parts with other facts are refused.
         detector: finds and aligns the largest central face.
         flip: add the mirrored image's embedding.
         normalise: L2-normalise; else raw, the norm kept.
         batch_size: images a batch.
+        overwrite: replace a file at `out`, and parts with other facts.
         progress: show a bar on stderr.
+
+    Raises:
+        UsageError: `out` is taken, or there are parts of another model, other images or options.
+        WriteError: the disk is full, or would be; what is computed stays.
+        Interrupted: by Ctrl-C; what is computed stays.
+        FacekdError: no image could be embedded, or the embedding of one is zero or not finite.
     """
-    kept: list[Path] = []
-    skipped: dict[Path, str] = {}
-    parts = []
-    for start in range(0, len(paths), CHUNK):
-        crops = []
-        for path in paths[start : start + CHUNK]:
-            try:
-                crops.append(read_crop(path, embedder, detector).image)
-                kept.append(path)
-            except UnreadableImage as error:
-                skipped[path] = error.reason
-        description = f"embed {min(start + CHUNK, len(paths))}/{len(paths)}"
-        parts.append(
-            embed_images(embedder, crops, flip=flip, batch_size=batch_size, progress=progress, description=description)
-        )
-    embeddings = np.concatenate(parts)
-    if normalise:
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        if (bad := np.flatnonzero(~np.isfinite(norms) | (norms == 0))).size:
-            raise FacekdError(f"the embedding of {kept[bad[0]]} is zero or not finite: check the model's input spec")
-        embeddings = embeddings / norms
-    return FileEmbeddings(paths=kept, embeddings=embeddings, skipped=skipped)
+    check_free(out, overwrite=overwrite)
+    facts = {
+        **facts, "set of images": images.fingerprint(), "--batch-size": str(batch_size), "--flip": str(flip),
+        "--raw": str(not normalise), "input": embedder.input.model_dump_json(),
+    }  # fmt: skip
+    place = out.with_name(out.name + SUFFIX)
+    width, name_length = embedder.embedding_width, _name_length(images)
+    with (
+        _system_errors_said(place),
+        open_parts(place, facts, images=len(images), width=width, overwrite=overwrite) as parts,
+        _what_is_kept_said(parts),
+    ):
+        before = parts.done
+        file_bytes = estimated_bytes(out.suffix, images=len(images), width=width, name_length=name_length)
+        require_space(out, file_bytes + (len(images) - before) * (4 * width + 8), f"{len(images):,} embeddings")
+        _compute(embedder, images, parts, detector, flip, normalise, batch_size, progress)
+        skipped = [*parts.skipped(), *images.passed_over]
+        if parts.rows == 0:
+            name, why = skipped[0]
+            parts.remove()
+            raise FacekdError(f"none of {len(images)} images could be embedded; the first, {name}: {why}")
+        indices = parts.indices()
+        labels = None if images.labels is None else images.labels[indices]
+        table = EmbeddingTable(_Names(images, indices), parts.embeddings(), labels)
+        WRITERS[out.suffix](out, table, overwrite=overwrite)
+        result = Embedded(parts.rows, before, skipped)
+        parts.remove()
+    return result
 
 
 def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: YuNet | None) -> FaceCrop:
@@ -94,8 +115,12 @@ def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: YuNe
     Raises:
         UnreadableImage: not an image, no face found, or not of the model's size.
     """
-    name = "the image" if isinstance(image, np.ndarray) else str(image)
-    pixels = image if isinstance(image, np.ndarray) else decode_image(read_image_file(Path(image)), name)
+    if isinstance(image, np.ndarray):
+        return _crop(image, "the image", embedder, detector)
+    return _crop(decode_image(read_image_file(Path(image)), str(image)), str(image), embedder, detector)
+
+
+def _crop(pixels: np.ndarray, name: str, embedder: Embedder, detector: YuNet | None) -> FaceCrop:
     if detector is None:
         check_size(pixels, name, embedder.input.size)
         return FaceCrop(image=pixels, score=1.0, faces=1)
@@ -105,53 +130,86 @@ def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: YuNe
     return crop
 
 
-def find_images(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """Files as given, folders as the image files under them, sorted; and what was passed over in folders, with why.
+def _compute(
+    embedder: Embedder,
+    images: NamedImages,
+    parts: EmbeddingParts,
+    detector: YuNet | None,
+    flip: bool,
+    normalise: bool,
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """Embeds what is not done. Parts begin at multiples of their size, so that a resumed run cuts batches alike."""
+    step = BATCHES_A_PART * batch_size
+    with progress_bar("embed", len(images), done=parts.done, shown=progress) as bar:
+        for start in range(parts.done, len(images), step):
+            crops, kept, skipped = [], [], []
+            for i in range(start, min(start + step, len(images))):
+                try:
+                    crops.append(_crop(images.read(i), "", embedder, detector).image)
+                    kept.append(i)
+                except UnreadableImage as error:  # named only now: a source may make the name anew each time
+                    skipped.append((images.name(i), error.reason))
+            embeddings = embed_images(embedder, crops, flip=flip, batch_size=batch_size)
+            if normalise:
+                embeddings = _normalised(embeddings, images, kept)
+            parts.append(min(start + step, len(images)), np.array(kept, dtype=np.int64), embeddings, skipped)
+            bar.move(parts.done)
 
-    Raises:
-        UsageError: a path that is not there, or a folder without images.
-    """
-    found: list[Path] = []
-    passed_over: dict[Path, str] = {}
-    for path in paths:
-        if path.is_dir():
-            files = list_images(path)
-            if not files.images:
-                others = f"; it holds {', '.join(in_words(files.passed_over))}" if files.passed_over else ""
-                raise UsageError(f"folder {path} holds no image{others}")
-            found += [path / image for image in sorted(files.images)]
-            passed_over |= {path / name: why for name, why in files.passed_over}
-        elif path.exists():
-            found.append(path)
+
+def _normalised(embeddings: np.ndarray, images: NamedImages, kept: Sequence[int]) -> np.ndarray:
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if (bad := np.flatnonzero(~np.isfinite(norms) | (norms == 0))).size:
+        name = images.name(kept[bad[0]])
+        raise FacekdError(f"the embedding of {name} is zero or not finite: check the model's input spec")
+    unit: np.ndarray = embeddings / norms
+    return unit
+
+
+def _name_length(images: NamedImages, *, looked_at: int = 1000) -> int:
+    """Characters of the longest name among a thousand spread over all."""
+    return max(len(images.name(i)) for i in range(0, len(images), max(1, len(images) // looked_at)))
+
+
+class _Names(Sequence[str]):
+    """The names of some of the images."""
+
+    def __init__(self, images: NamedImages, indices: np.ndarray) -> None:
+        self._images, self._indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, i: int) -> str:  # type: ignore[override]
+        return self._images.name(int(self._indices[i]))
+
+
+@contextmanager
+def _what_is_kept_said(parts: EmbeddingParts) -> Iterator[None]:
+    """Leaves no folder behind when it holds nothing, and says what it holds otherwise."""
+    try:
+        yield
+    except (KeyboardInterrupt, FacekdError, OSError) as error:
+        done, total, place = parts.done, parts.total, parts.folder
+        if done == 0:
+            parts.remove()
+            kept = "nothing was computed yet"
         else:
-            raise UsageError(f"image {path} does not exist: give image files or folders of them")
-    return found, passed_over
+            kept = f"{done:,} of {total:,} images are kept in {place}, and the same command goes on there"
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"interrupted: {kept}") from None
+        if isinstance(error, OSError):
+            raise WriteError(f"cannot write {place}: {error.strerror or error}; {kept}") from None
+        if done and place.exists():
+            error.args = (f"{error}; {kept}",)
+        raise
 
 
-def write_npz(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
-    """`embeddings` float32 [n, e] and `paths` [n] (text)."""
-    with atomic_file(path, overwrite=overwrite) as file:
-        np.savez(file, embeddings=result.embeddings, paths=np.array([str(p) for p in result.paths], dtype=np.str_))
-
-
-def write_csv(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
-    """A header (path, e0, e1, ...) and a row an image."""
-    with atomic_file(path, overwrite=overwrite) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True)
-        writer = csv.writer(text)
-        writer.writerow(["path", *(f"e{i}" for i in range(result.embeddings.shape[1]))])
-        for image, embedding in zip(result.paths, result.embeddings, strict=True):
-            writer.writerow([csv_cell(str(image)), *(f"{value:.8g}" for value in embedding)])
-        text.detach()
-
-
-def write_jsonl(path: Path, result: FileEmbeddings, *, overwrite: bool) -> None:
-    """An object {"path", "embedding"} a line."""
-    with atomic_file(path, overwrite=overwrite) as file:
-        for image, embedding in zip(result.paths, result.embeddings, strict=True):
-            row = {"path": str(image), "embedding": [float(f"{value:.8g}") for value in embedding]}
-            file.write((json.dumps(row) + "\n").encode())
-
-
-WRITERS = {".npz": write_npz, ".csv": write_csv, ".jsonl": write_jsonl}
-"""File suffix -> what writes it."""
+@contextmanager
+def _system_errors_said(place: Path) -> Iterator[None]:
+    """What the system says where the folder cannot even be made."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"cannot write {place}: {error.strerror or error}") from None

@@ -4,10 +4,9 @@ A cache is a folder. For each pair there is KEY.npy (float32 [n, e], written in 
 rows are safely on disk. It is advanced after the rows are synced, so a kill at any moment costs at most one chunk.
 """
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +15,7 @@ import numpy as np
 
 from facekd.common.errors import FacekdError
 from facekd.common.hashing import parts_sha256
+from facekd.common.locking import locked
 from facekd.common.progress import progress_bar
 from facekd.common.writing import atomic_file
 from facekd.evaluation.embedding import embed_images
@@ -94,7 +94,7 @@ class FeatureCache:
         }  # fmt: skip
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / f"{key}.lock"):
+            with locked(self.folder / f"{key}.lock", "computing these features"):
                 done = _rows_on_disk(path, state, facts)
                 computed = len(images) - done
                 if computed:
@@ -187,19 +187,3 @@ def _header(rows: int, width: int) -> bytes:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
     return stream.getvalue()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the system drops the lock when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes would compute the same rows; neither would lose any
-        yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FacekdError(f"another process is computing these features ({path}): wait for it") from None
-        yield

@@ -14,7 +14,8 @@ from facekd.common.table import Table
 from facekd.common.text import encodable, plain
 from facekd.data.decoding import encode_png
 from facekd.data.opening import open_source
-from facekd.evaluation.embed_files import FileEmbeddings, find_images, write_csv, write_jsonl, write_npz
+from facekd.evaluation.embed_inputs import ImageFileList
+from facekd.evaluation.embedding_files import EmbeddingTable, write_csv, write_jsonl, write_npz
 
 NAMES = (bytes.fromhex("d5c5cea3"), b"M\xfcller", b"plain")
 
@@ -60,8 +61,8 @@ def test_inspect_and_train(moved: bool, faces: Path, tmp_path: Path, monkeypatch
 
 
 def test_embeddings_are_written_with_the_names_escaped(faces: Path, tmp_path: Path) -> None:
-    paths, _ = find_images([faces])
-    result = FileEmbeddings(paths=paths, embeddings=np.eye(12, dtype=np.float32), skipped={})
+    paths = ImageFileList([faces]).paths
+    result = EmbeddingTable(paths=[str(path) for path in paths], embeddings=np.eye(12, dtype=np.float32))
     write_csv(tmp_path / "e.csv", result, overwrite=False)
     write_jsonl(tmp_path / "e.jsonl", result, overwrite=False)
     write_npz(tmp_path / "e.npz", result, overwrite=False)

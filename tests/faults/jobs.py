@@ -77,9 +77,14 @@ def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
     def train(place: Path) -> list[str]:
         return ["train", str(folder / "recipe.yaml"), "--out", str(place), "--resume"]
 
+    def embed(number: int) -> Words:
+        words = ["embed", str(bundles[number]), str(folder / "faces"), "--threads", "1", "--batch-size", "1"]
+        return lambda place: [*words, "--out", str(place / "e.npz"), "--overwrite"]
+
     jobs = [
         Job(name="pack", words=pack(0), over=pack(1), digest=_packed),
         Job(name="train", words=train, digest=_trained),
+        Job(name="embed", words=embed(0), over=embed(1), digest=_embedded),
         Job(name="evaluate", words=evaluate(0), over=evaluate(1), digest=_evaluated),
         Job(name="export", words=export(0), over=export(1), digest=_exported),
     ]
@@ -117,6 +122,17 @@ def _trained(place: Path) -> str | None:
     from facekd.models.bundle import load_bundle
 
     return load_bundle(place / "bundle").card.sha256 if (place / "bundle").exists() else None
+
+
+def _embedded(place: Path) -> str | None:
+    import numpy as np
+
+    if not (place / "e.npz").exists():
+        return None
+    with np.load(place / "e.npz") as file:
+        if len(file["paths"]) != len(file["embeddings"]):
+            raise FacekdError("not a name an embedding")
+    return hashlib.sha256((place / "e.npz").read_bytes()).hexdigest()
 
 
 def _evaluated(place: Path) -> str | None:
