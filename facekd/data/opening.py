@@ -11,6 +11,7 @@ from facekd.data.source import ALIGNED_SIZE, Source
 from facekd.data.sources import SOURCES, SourceKind
 from facekd.data.subset import Subset
 from facekd.data.synthetic_pairs import synthetic_pairs
+from facekd.data.unread import describe_file
 from facekd.data.verification_bin import read_bin
 from facekd.data.verification_set import VerificationSet
 
@@ -79,9 +80,10 @@ def _open(text: str, size: tuple[int, int] | None) -> Source:
     if kind is not None:
         return kind.open(text, size=size)
     path, valid = Path(text), valid_sources()
-    raise UsageError(
-        f"{path} is not a source of faces: give {valid}" if path.exists() else f"no data at {path}: give {valid}"
-    )
+    if not path.exists():
+        raise UsageError(f"no data at {path}: give {valid}")
+    check_not_a_stand_in(path, "a source of faces", empty=False)
+    raise UsageError(f"{path} is not a source of faces{describe_file(path)}; give {valid}")
 
 
 def _that_opens(text: str, *, catch_all: bool) -> type[SourceKind] | None:

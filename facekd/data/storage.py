@@ -174,3 +174,26 @@ class RemoteBytes:
                 raise UsageError(f"{self.url} cannot be opened: {one_line(error)}") from None
             self._connection = (os.getpid(), filesystem, path)
         return self._connection[1], self._connection[2]
+
+
+def open_bytes(
+    place: str | Path, *, cache: Path | None = None, cache_bytes: int | None = None
+) -> LocalBytes | RemoteBytes:
+    """Byte ranges of a path or a URL.
+
+    Args:
+        place: a path, or protocol://path.
+        cache: folder for blocks of remote files. Default: $FACEKD_RECORD_CACHE, or ~/.cache/facekd/records.
+        cache_bytes: how large it may grow. Default: $FACEKD_RECORD_CACHE_BYTES, or 10 GiB.
+
+    Raises:
+        UsageError: there is no such file, or FACEKD_RECORD_CACHE_BYTES is no number.
+    """
+    if not is_remote(place):
+        return LocalBytes(place)
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facekd" / "records"
+    folder = cache or Path(os.environ.get("FACEKD_RECORD_CACHE") or default)
+    text = os.environ.get("FACEKD_RECORD_CACHE_BYTES")
+    if text is not None and not text.isdecimal():
+        raise UsageError(f"FACEKD_RECORD_CACHE_BYTES={text}: give a number of bytes, such as 10737418240")
+    return RemoteBytes(str(place), cache=folder, cache_bytes=cache_bytes or (int(text) if text else 10 << 30))

@@ -1,16 +1,23 @@
 """A folder with one folder of images an identity, as a Source."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from facekd.common.errors import FacekdError, UsageError
+from facekd.common.errors import UsageError
 from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import check_first_size, decode_image
-from facekd.data.image_files import file_size, in_words, is_folder, list_images, read_image_file, visible_entries
+from facekd.data.image_files import file_size, is_folder, list_images, read_image_file, visible_entries
 from facekd.data.source import ALIGNED_SIZE, Source, UnreadableImage
 from facekd.data.sources import SOURCES, SourceKind
+from facekd.data.unread import no_identity_folders
+
+SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "eval"))
+"""Names of the parts of a data set, which are nobody's."""
+
+logger = logging.getLogger("facekd")
 
 
 class FolderSource:
@@ -55,14 +62,7 @@ class FolderSource:
             self._files += [f"{identity.name}/{image.name}" for image in files.images]
             self.identities.append(identity.name)
         if not self._files:
-            loose = list_images(self.path, below=False).images
-            hint = f"it holds images itself, such as {loose[0]}: " if loose else ""
-            if self.broken:
-                hint = f"it holds {', '.join(in_words(self.broken))}: "
-            raise FacekdError(
-                f"{self.path} holds no identity folder with images: {hint}put each person's images into a folder of "
-                "their own"
-            )
+            raise no_identity_folders(self.path, self.broken)
         self.labels = np.array(labels, dtype=np.int64)
         self.num_identities = len(self.identities)
         self._bytes = np.array(sizes, dtype=np.int64)
@@ -93,6 +93,19 @@ class FolderSource:
         return parts_sha256("folder", "\0".join(self._files), self._bytes)
 
 
+def training_split(folder: Path) -> Path | None:
+    """The part to train on of a folder of nothing but parts (train, val, test), each with a folder a person."""
+    if not folder.is_dir():
+        return None
+    folders = [entry.name for entry in visible_entries(folder) if is_folder(entry)]
+    parts = [name for name in ("train", "training") if name in folders]
+    if not parts or not {name.lower() for name in folders} <= SPLITS:
+        return None
+    inner = visible_entries(folder / parts[0])
+    people = [entry for entry in inner if is_folder(entry)]
+    return folder / parts[0] if people and len(people) == len(inner) else None
+
+
 @SOURCES.decorator("image-folder")
 class ImageFolderKind(SourceKind):
     """Any folder that is of no other kind."""
@@ -106,4 +119,7 @@ class ImageFolderKind(SourceKind):
 
     @classmethod
     def open(cls, text: str, *, size: tuple[int, int] | None) -> Source:
-        return FolderSource(text, size=size)
+        split = training_split(Path(text))
+        if split is not None:
+            logger.warning("%s: its folder %s is taken, the others are left for evaluation", text, split.name)
+        return FolderSource(split or text, size=size)

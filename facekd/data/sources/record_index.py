@@ -8,7 +8,6 @@ the rest, so that a worker costs neither time nor memory, whatever n is.
 """
 
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from facekd.data.decoding import decode_image
 from facekd.data.recordio import HEADER_BYTES, LENGTH_MASK, MAGIC_BYTES
 from facekd.data.source import ALIGNED_SIZE, Source, UnreadableImage
 from facekd.data.sources import SOURCES, SourceKind
-from facekd.data.storage import LocalBytes, RemoteBytes, is_remote
+from facekd.data.storage import LocalBytes, RemoteBytes, is_remote, open_bytes
 
 SCHEMA = 1
 ARRAYS = ("files", "offsets", "keys", "labels", "label_values")
@@ -77,13 +76,10 @@ class IndexedRecords:
         self._names = [str(file["name"]) for file in facts["files"]]
         self._map_arrays()
         where = root or facts["root"]
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facekd" / "records"
-        folder = cache or Path(os.environ.get("FACEKD_RECORD_CACHE") or default)
-        limit = cache_bytes or _cache_bytes()
         self._bytes: list[LocalBytes | RemoteBytes] = []
         for file in facts["files"]:
             place = _join(where, str(file["name"]), self.path)
-            opened = RemoteBytes(place, cache=folder, cache_bytes=limit) if is_remote(place) else LocalBytes(place)
+            opened = open_bytes(place, cache=cache, cache_bytes=cache_bytes)
             if opened.size != file["size"]:
                 raise FacekdError(
                     f"{place} has {opened.size} bytes, {file['size']} when {self.path} was made: index the files again"
@@ -175,13 +171,6 @@ def _join(root: str, name: str, index: Path) -> str:
     if Path(name).name != name or "\\" in name:
         raise FacekdError(f"{index} names the file {name!r}, which is not a plain file name: index the files again")
     return f"{root.rstrip('/')}/{name}" if is_remote(root) else str(Path(root) / name)
-
-
-def _cache_bytes() -> int:
-    text = os.environ.get("FACEKD_RECORD_CACHE_BYTES")
-    if text is not None and not text.isdecimal():
-        raise UsageError(f"FACEKD_RECORD_CACHE_BYTES={text}: give a number of bytes, such as 10737418240")
-    return int(text) if text else 10 << 30
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

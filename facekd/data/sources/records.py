@@ -37,14 +37,14 @@ class RecordReader:
     def __init__(
         self, path: str | Path, index_path: str | Path | None = None, *, size: tuple[int, int] | None = ALIGNED_SIZE
     ) -> None:
-        """Opens a .rec file, or a folder that holds train.rec.
+        """Opens a .rec file, or a folder that holds train.rec or a single .rec of another name.
 
         Args:
             path: the file or folder.
             index_path: the .idx, where it does not lie beside the .rec.
             size: (height, width) every image must have; None admits any.
         """
-        path = Path(path) / "train.rec" if Path(path).is_dir() else Path(path)
+        path = records_in(Path(path)) or Path(path) / "train.rec" if Path(path).is_dir() else Path(path)
         self._file = RecordFile(path, index_path)
         self.path = path
         self.size = size
@@ -166,15 +166,23 @@ class RecordReader:
         return f"{len(payload)} bytes: too short for the image header" if payload else "0 bytes"
 
 
+def records_in(folder: Path) -> Path | None:
+    """The .rec of a folder: train.rec, or the only one; None where there is none or one must choose."""
+    if (folder / "train.rec").is_file():
+        return folder / "train.rec"
+    found = sorted(folder.glob("*.rec")) if folder.is_dir() else []
+    return found[0] if len(found) == 1 else None
+
+
 @SOURCES.decorator("records")
 class RecordsKind(SourceKind):
-    """A .rec file, or a folder that holds train.rec."""
+    """A .rec file, or a folder that holds train.rec or a single .rec of another name."""
 
     example = "a .rec file"
 
     @classmethod
     def opens(cls, path: Path) -> bool:
-        return (path.suffix == ".rec" and path.is_file()) or (path / "train.rec").is_file()
+        return (path.suffix == ".rec" and path.is_file()) or records_in(path) is not None
 
     @classmethod
     def open(cls, text: str, *, size: tuple[int, int] | None) -> Source:
