@@ -6,6 +6,7 @@ from pathlib import Path
 
 from facekd.common.errors import UsageError
 from facekd.common.file_kind import check_not_a_stand_in
+from facekd.data.cfp import is_cfp_split, load_cfp
 from facekd.data.pairs import is_pair_list, load_pairs
 from facekd.data.source import ALIGNED_SIZE, Source
 from facekd.data.sources import SOURCES, SourceKind
@@ -106,7 +107,8 @@ def load_verification_set(
     """Loads a set of pairs.
 
     Args:
-        path: a .bin file, a pairs.txt as LFW publishes it, or `synthetic:identities=64,pairs=600,seed=0`.
+        path: a .bin file, a list of pairs (facekd.data.pairs), the folder Protocol/Split/FP or FF of CFP, or
+            `synthetic:identities=64,pairs=600,seed=0`.
         images: with pairs.txt, the folder of Name/Name_0001.jpg (or .png).
         folds: with pairs.txt, the 1-based folds to keep, for a folder that holds only some.
         size: (height, width) every image must have; None admits any.
@@ -119,8 +121,13 @@ def load_verification_set(
     if text.startswith("synthetic:"):
         return synthetic_pairs(text.removeprefix("synthetic:"))
     path = Path(path)
+    if is_cfp_split(path) and folds is None and images is None:
+        return load_cfp(path, size=size)
     if not path.is_file():
-        raise UsageError(f"no verification set at {path}: give a .bin, a pairs.txt with its images, or synthetic:")
+        raise UsageError(
+            f"no verification set at {path}: give a .bin, a list of pairs with its images, CFP's Protocol/Split/FP or "
+            "synthetic:"
+        )
     if is_pair_list(path):
         check_not_a_stand_in(path, "a verification set")
         if images is None:

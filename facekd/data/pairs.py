@@ -2,7 +2,10 @@
 
 - LFW's pairs.txt as it is published: View 2 starts with "10 300", ten folds, each of 300 lines "name n1 n2" (same) then
   300 lines "name1 n1 name2 n2" (different); View 1's pairsDevTrain.txt and pairsDevTest.txt start with "500" alone, one
-  fold. Photograph n of a person is name/name_%04d.jpg. pairs.csv, as Kaggle has it, is View 2 under a heading.
+  fold. Photograph n of a person is name/name_%04d.jpg. pairs.csv, as Kaggle has it, is View 2 under a heading; RFW's
+  lists are such lines alone.
+- CFP's folder Protocol/Split/FP (or FF): ten folds, each with same.txt and diff.txt, whose numbers are those of
+  Pair_list_F.txt and Pair_list_P.txt.
 - Two paths and a truth a line, "a b 1" or "1 a b", separated by commas, tabs or blanks, with a heading or without: no
   folds of its own.
 
@@ -86,6 +89,8 @@ def read_pairs(path: Path) -> PairList:
         return _numbered(path, rows[1:], folds, of_a_kind)
     if header[0].lower() == "name" and header[1].lower().startswith("imagenum"):
         return _numbered_by_length(path, rows[1:])
+    if all(_is_numbered(fields) for _, fields in rows) and any(len(fields) == 4 for _, fields in rows):
+        return _numbered_by_length(path, rows)  # RFW's lists: LFW's lines without the line that counts them
     return _paths_and_truths(path, rows)
 
 
@@ -164,6 +169,12 @@ def _numbered_by_length(path: Path, rows: list[tuple[int, list[str]]]) -> PairLi
     whole = run > 0 and len(truths) % (2 * run) == 0
     regular = whole and all(truths[at] == (at % (2 * run) < run) for at in range(len(truths)))
     return PairList(pairs, np.array(truths), [2 * run] * (len(truths) // (2 * run)) if regular else None)
+
+
+def _is_numbered(fields: list[str]) -> bool:
+    """ "name n1 n2" or "name1 n1 name2 n2"."""
+    numbers = {3: fields[1:], 4: fields[1::2]}.get(len(fields), [])
+    return bool(numbers) and all(field.isdecimal() for field in numbers)
 
 
 def _numbered_pair(path: Path, number: int, fields: list[str], same: bool) -> tuple[Photograph, Photograph]:

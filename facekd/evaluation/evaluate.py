@@ -14,6 +14,7 @@ import numpy as np
 from facekd.common.errors import UsageError
 from facekd.common.table import csv_cell
 from facekd.common.writing import atomic_file
+from facekd.data.cfp import is_cfp_split
 from facekd.data.detection import YuNet
 from facekd.data.opening import load_verification_set
 from facekd.data.pairs import is_pair_list
@@ -160,7 +161,7 @@ def load_pairs(
     if Path(spec).is_file() and is_pair_list(Path(spec)):
         # The list's own folds, chosen while it is read: photographs of the others need not be there.
         return load_verification_set(spec, images, folds=folds, size=size)
-    if size is None:
+    if size is None and not is_cfp_split(Path(spec)):
         raise UsageError(f"--detector aligns the photographs of a pairs.txt: {spec} holds aligned images already")
     whole = load_verification_set(spec, size=size)
     return whole if folds is None else select_folds(whole, folds)

@@ -257,3 +257,58 @@ def test_synthetic_pairs_are_repeatable_and_share_nobody_with_training() -> None
     assert any(getattr(limit, "le", None) == PAIRS_FIRST_IDENTITY for limit in field.metadata)
     with pytest.raises(UsageError, match="at least 2"):
         load_verification_set("synthetic:identities=6,pairs=1")
+
+
+def png_of(value: int) -> bytes:
+    return bytes(cv2.imencode(".png", np.full((112, 112, 3), value, np.uint8))[1])
+
+
+def test_rfws_lists_are_lfws_lines_alone(tmp_path: Path) -> None:
+    """Three fields are one person, four are two; every line is a pair, "m.01 2 1" too, whose last field is a truth."""
+    for person in ("m.01", "m.02"):
+        (tmp_path / person).mkdir()
+        for number in (1, 2):
+            (tmp_path / person / f"{person}_{number:04d}.png").write_bytes(png_of(number))
+    lines = ["m.01\t2\t1", "m.02\t1\t2", "m.01\t1\tm.02\t2", "m.01\t2\tm.02\t2"] * 2
+    (tmp_path / "African_pairs.txt").write_text("\n".join(lines))
+    found = load_verification_set(tmp_path / "African_pairs.txt", tmp_path)
+    assert found.issame.tolist() == [True, True, False, False] * 2
+    assert found.fold_sizes == [4, 4]
+    assert [int(found.image(i)[0, 0, 0]) for i in range(8)] == [2, 1, 1, 2, 1, 2, 2, 2]
+
+
+def make_cfp(root: Path) -> Path:
+    """Two folds of 2 + 2 pairs, of photographs whose grey value says which they are."""
+    for name, folder, base in (("F", "frontal", 10), ("P", "profile", 100)):
+        lines = []
+        for number in range(1, 5):
+            file = root / f"Data/Images/{number:03d}/{folder}/01.png"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(png_of(base + number))
+            lines.append(f"{number} ../Data/Images/{number:03d}/{folder}/01.png")
+        (root / "Protocol").mkdir(exist_ok=True)
+        (root / f"Protocol/Pair_list_{name}.txt").write_text("\n".join(lines) + "\n")
+    for split in ("FP", "FF"):
+        for fold in ("01", "02"):
+            folder = root / "Protocol/Split" / split / fold
+            folder.mkdir(parents=True)
+            (folder / "same.txt").write_text("1,1\n2,2\n")
+            (folder / "diff.txt").write_text("1,3\n4,2\n")
+    return root / "Protocol/Split"
+
+
+def test_cfp_as_it_is_published(tmp_path: Path) -> None:
+    split = make_cfp(tmp_path)
+    for name, second in (("FP", 100), ("FF", 10)):
+        found = load_verification_set(split / name)
+        assert found.name == f"cfp-{name.lower()}"
+        assert found.issame.tolist() == [True, True, False, False] * 2
+        assert found.fold_sizes == [4, 4]
+        shown = [int(found.image(i)[0, 0, 0]) for i in range(8)]
+        assert shown == [11, second + 1, 12, second + 2, 11, second + 3, 14, second + 2]
+    (tmp_path / "Data/Images/003/profile/01.png").unlink()
+    with pytest.raises(FacekdError, match=r"1 photographs of .*FP are missing, the first .*003.profile.01\.png"):
+        load_verification_set(split / "FP")
+    (split / "FP/01/same.txt").write_text("1,9\n")
+    with pytest.raises(FacekdError, match=r"same\.txt, line 1: '1,9' is not two numbers of the lists in"):
+        load_verification_set(split / "FP")
