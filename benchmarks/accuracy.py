@@ -6,21 +6,30 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from facekd.benchmarks.subject import Subject
+from facekd.benchmarks.subject import FOREIGN, Subject
 from facekd.common.hashing import text_sha256
+from facekd.data.verification_set import VerificationSet
 from facekd.evaluation.embedding import ImagePairs, evaluate_verification
 from facekd.export.logs import captured
 from facekd.runtimes.embedder import Embedder
+from facekd.runtimes.input_verdict import check_embedder
 from facekd.schemas.record import Accuracy
 
 
 def accuracy_of(
-    subject: Subject, pairs: "FingerprintedPairs", *, cache: Path, threads: int, progress: bool = False
+    subject: Subject,
+    pairs: "FingerprintedPairs",
+    *,
+    cache: Path,
+    threads: int,
+    trust_input: bool = False,
+    progress: bool = False,
 ) -> Accuracy:
     """Verification; taken from `cache` where the same file was measured on the same set before.
 
     Args:
         cache: folder of one JSON file per (model sha256, input spec, set sha256).
+        trust_input: do not check on the pairs that a foreign file is fed as it was trained.
         progress: show a bar on stderr, image by image, with the time that is left.
     """
     fingerprint = pairs.fingerprint()
@@ -29,6 +38,8 @@ def accuracy_of(
         return Accuracy.model_validate_json(place.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "said.log"):
         embedder: Embedder = subject.embedder(threads=threads)
+    if subject.facts.target == FOREIGN and not trust_input and isinstance(pairs, VerificationSet):
+        check_embedder(subject.path, embedder, pairs, progress=progress)
     result = evaluate_verification(embedder, pairs, progress=progress)
     accuracy = Accuracy(
         dataset=str(pairs.name),

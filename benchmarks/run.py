@@ -54,6 +54,7 @@ class HostRun:
         peak: measure this machine's GEMM.
         pairs: verification set, or None.
         cache: of accuracies.
+        trust_input: do not check on the pairs that foreign files are fed as they were trained.
         out: file that each record is appended to as soon as it is there.
         commit: for the history; default what git says of the working folder.
     """
@@ -67,6 +68,7 @@ class HostRun:
     peak: bool = True
     pairs: FingerprintedPairs | None = None
     cache: Path | None = None
+    trust_input: bool = False
     out: Path | None = None
     commit: str | None = None
 
@@ -101,7 +103,12 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
                 bar.describe(f"{title}: accuracy")
                 with bar.aside():
                     accuracy = accuracy_of(
-                        subject, settings.pairs, cache=settings.cache, threads=threads, progress=progress
+                        subject,
+                        settings.pairs,
+                        cache=settings.cache,
+                        threads=threads,
+                        trust_input=settings.trust_input,
+                        progress=progress,
                     )
             peak = None
             if settings.peak and subject.facts.macs:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from facekd.cli.default_command import DefaultCommandGroup
-from facekd.cli.evaluate import Colour, Layout, Mean, Std
+from facekd.cli.evaluate import Colour, Layout, Mean, Std, TrustInput
 from facekd.cli.output import JsonFlag, print_json, print_table, print_text
 from facekd.cli.parsing import (
     parse_cores,
@@ -92,6 +92,7 @@ def run(
     colour: Colour = None,
     layout: Layout = None,
     output: Output = None,
+    trust_input: TrustInput = False,
     device: Annotated[
         str, typer.Option("--device", help="host, or phones: adb:SERIAL (comma-separated; `adb devices` lists them).")
     ] = "host",
@@ -159,6 +160,7 @@ def run(
         peak=peak,
         pairs=_pairs(pairs),
         cache=cache or default_cache(),
+        trust_input=trust_input,
         out=out,
         commit=commit,
     )

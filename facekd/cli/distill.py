@@ -12,6 +12,7 @@ from facekd.cli.train import (
     RecipeArgument,
     ResumeFlag,
     SetOption,
+    TrustInputFlag,
     assign,
     run_verb,
 )
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--teacher", help="Teacher bundle or model file; overrides the recipe.")
         ] = None,
         data: DataOption = None,
+        trust_input: TrustInputFlag = False,
         overrides: SetOption = None,
         resume: ResumeFlag = False,
         overwrite: OverwriteFlag = False,
@@ -41,6 +43,7 @@ def register(app: typer.Typer) -> None:
         settings = [*(overrides or [])]
         settings += [assign("teacher.bundle", teacher)] if teacher else []
         settings += [assign("data.source", data)] if data else []
+        settings += ["teacher.trust_input=true"] if trust_input else []
         with process_group():
             loaded = load_recipe(recipe, settings)
             if not loaded.distillation and loaded.head.init != "teacher":  # ProxylessKD inherits the classifier alone

@@ -35,6 +35,12 @@ RuntimeName = Annotated[
     typer.Option("--runtime", help="Runtime by name, or package.module:Class. Default: from the file suffix."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
+TrustInput = Annotated[
+    bool,
+    typer.Option(
+        "--trust-input", help="Skip the check that no other colour order or normalisation separates people better."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 
 
@@ -82,6 +88,7 @@ def evaluate(
     layout: Layout = None,
     output: Output = None,
     runtime: RuntimeName = None,
+    trust_input: TrustInput = False,
     detector: Annotated[
         Path | None, typer.Option(help="YuNet .onnx file: detect and align the faces of --images.")
     ] = None,
@@ -175,6 +182,7 @@ def evaluate(
         out=out,
         scores=scores,
         save_thresholds=save_thresholds,
+        trust_input=trust_input,
         overwrite=overwrite,
         batch_size=batch_size,
         progress=sys.stderr.isatty(),

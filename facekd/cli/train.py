@@ -20,6 +20,15 @@ ResumeFlag = Annotated[bool, typer.Option("--resume", help="Resume from the newe
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Delete the earlier run in --out first.")]
 
 
+TrustInputFlag = Annotated[
+    bool,
+    typer.Option(
+        "--trust-input",
+        help="Skip the check on the training faces that the teacher is fed the right colour order and normalisation.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
@@ -28,6 +37,7 @@ def register(app: typer.Typer) -> None:
         recipe: RecipeArgument,
         out: OutOption,
         data: DataOption = None,
+        trust_input: TrustInputFlag = False,
         overrides: SetOption = None,
         resume: ResumeFlag = False,
         overwrite: OverwriteFlag = False,
@@ -37,6 +47,7 @@ def register(app: typer.Typer) -> None:
         from facekd.distributed.ranks import process_group
 
         settings = [*(overrides or []), *([assign("data.source", data)] if data else [])]
+        settings += ["teacher.trust_input=true"] if trust_input else []
         with process_group():
             run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)
 

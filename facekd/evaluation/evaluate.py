@@ -23,6 +23,7 @@ from facekd.evaluation.embedding import DistinctImages, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing
 from facekd.evaluation.verification import VerificationResult
 from facekd.runtimes.embedder import Embedder
+from facekd.runtimes.input_verdict import check_embedder
 from facekd.schemas.card import CARD_FILE, read_card
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import MANIFEST_FILE, read_manifest
@@ -81,6 +82,7 @@ def evaluate_model(
     out: Path | None = None,
     scores: Path | None = None,
     save_thresholds: bool = False,
+    trust_input: bool = False,
     overwrite: bool = False,
     batch_size: int = 128,
     progress: bool = False,
@@ -99,6 +101,7 @@ def evaluate_model(
         out: folder for evaluation.json and evaluation.png.
         scores: CSV file for every pair's score.
         save_thresholds: write the thresholds into the bundle's card, where `facekd verify` looks for them.
+        trust_input: do not check on the pairs that a foreign model file is fed as it was trained.
         overwrite: replace these files where they are there.
         batch_size: images a batch.
         progress: show bars on stderr.
@@ -107,6 +110,8 @@ def evaluate_model(
     reports = []
     for spec in pairs:
         verification_set = load_pairs(spec, images, folds, size=None if find else embedder.input.size)
+        if find is None and not trust_input:
+            check_embedder(model, embedder, verification_set, progress=progress)
         not_found: list[str] = []
         align = None
         if find is not None:

@@ -99,11 +99,14 @@ class TeacherConfig(Section, StatedInput):
         name: the kind of teacher, as registered, or a trusted path `package.module:Class`; None: the kind that fits
             what lies there.
         arguments: settings of the named kind.
+        trust_input: train with the teacher as it is fed, without the check on the training faces that another colour
+            order or normalisation does not separate people clearly better.
     """
 
     bundle: str
     name: Annotated[str | None, NamesCode()] = None
     arguments: dict[str, Any] = Field(default_factory=dict)
+    trust_input: bool = False
 
     @model_validator(mode="after")
     def _arguments_have_a_name(self) -> "TeacherConfig":

@@ -29,10 +29,10 @@ def choose_output(path: Path, outputs: Sequence[Tensor], ends: GraphEnds) -> tup
         UsageError: none can be an embedding, or all that could are probabilities.
     """
     wide = [tensor for tensor in outputs if tensor.is_embedding]
+    possible = embedding_outputs(outputs, ends)
     listed = ", ".join(_described(tensor, ends) for tensor in outputs)
     if not wide:
         raise UsageError(f"{path} has outputs {listed}: none is an embedding [b, e]")
-    possible = [t for t in wide if ends.operators.get(t.name, "").lower() not in _PROBABILITIES]
     if not possible:
         raise UsageError(
             f"{path} has outputs {listed}: probabilities of classes are no embedding; export the layer before the "
@@ -48,6 +48,11 @@ def choose_output(path: Path, outputs: Sequence[Tensor], ends: GraphEnds) -> tup
     if len(wide) == 1:
         return chosen, None
     return chosen, f"{path} has outputs {listed}: {chosen.name!r} is taken; --output NAME takes another"
+
+
+def embedding_outputs(outputs: Sequence[Tensor], ends: GraphEnds) -> list[Tensor]:
+    """Those that can be an embedding [b, e] and are not what a Softmax or Sigmoid computes."""
+    return [t for t in outputs if t.is_embedding and ends.operators.get(t.name, "").lower() not in _PROBABILITIES]
 
 
 def _described(tensor: Tensor, ends: GraphEnds) -> str:

@@ -15,6 +15,7 @@ FREE_FIELDS = frozenset(
     {
         "name",
         "data.workers",
+        "teacher.trust_input",
         "training.max_minutes",
         "training.threads",
         "training.log_every",

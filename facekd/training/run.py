@@ -15,11 +15,13 @@ from facekd.data.opening import load_verification_set, open_source
 from facekd.data.source import Source
 from facekd.data.verification_set import VerificationSet
 from facekd.distillation.build import build_task
+from facekd.distillation.check_teacher import teacher_problem
 from facekd.distillation.task import DistillationTask
 from facekd.distributed import collectives
 from facekd.distributed.ranks import restarted
 from facekd.evaluation.verification import VerificationResult
 from facekd.recipe import DataConfig, Recipe
+from facekd.training.checkpoint import CheckpointStore
 from facekd.training.distributed import lost_ranks_explained
 from facekd.training.finish import RunResult, finish, verify
 from facekd.training.log import Reporter
@@ -120,6 +122,8 @@ def run(
             figures |= {"teacher_accuracy": learnt.accuracy, "teacher_auc": learnt.auc}
         return figures
 
+    if not (resume and CheckpointStore(out / "checkpoints").list()):
+        _check_teacher(recipe, task, source)
     trainer = Trainer(
         recipe,
         task,
@@ -156,6 +160,17 @@ def check_teacher_is_there(recipe: Recipe) -> None:
     if not place.exists():
         first = ", or run `facekd quickstart` first, which trains it" if place.parts[0] == "quickstart" else ""
         raise UsageError(f"no bundle or model file at {place}, the recipe's teacher: give --teacher{first}")
+
+
+def _check_teacher(recipe: Recipe, task: DistillationTask, source: Source) -> None:
+    """By rank 0, whose answer all ranks get. Raises UsageError."""
+    if recipe.teacher is None or task.teacher is None:
+        return
+    problem = None
+    if collectives.rank() == 0:
+        problem = teacher_problem(task.teacher, recipe.teacher, source, progress=True)
+    if (problem := collectives.from_first(problem)) is not None:
+        raise UsageError(problem)
 
 
 def _reporter(given: Reporter | None) -> Reporter:

@@ -184,3 +184,25 @@ def test_a_teacher_that_is_not_there_is_said_before_anything_is_made(tmp_path: P
         with pytest.raises(UsageError, match=advice):
             run_recipe(load_recipe("quickstart-distilled", settings), out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_teacher_is_checked_once_before_training_and_not_at_resume(
+    tiny: Any, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def problem(found: object, config: Any, source: object, **given: object) -> str | None:
+        asked.append(config.trust_input)
+        return None if config.trust_input else "teacher: fed otherwise than it was trained"
+
+    monkeypatch.setattr("facekd.training.run.teacher_problem", problem)
+    content = content_of(tiny, teacher, max_steps=2, checkpoint_every=1)
+    with pytest.raises(UsageError, match="fed otherwise"):
+        go(content, tmp_path / "out")
+    assert not (tmp_path / "out" / "bundle").exists() and asked == [False]
+    content["teacher"]["trust_input"] = True
+    go(content, tmp_path / "out", overwrite=True)
+    assert asked == [False, True]
+    content["teacher"]["trust_input"] = False  # a field that a resumed run may change
+    go(content, tmp_path / "out", resume=True)
+    assert asked == [False, True]

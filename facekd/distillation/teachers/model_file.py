@@ -39,6 +39,7 @@ class ModelFileTeacher(Teacher):
     """
 
     takes_stated_input = True
+    model: FileEmbedder
 
     def __init__(self, path: Path, stated: StatedInput = StatedInput()) -> None:  # noqa: B008  (frozen in effect)
         super().__init__()
@@ -48,11 +49,11 @@ class ModelFileTeacher(Teacher):
         if (path / MANIFEST_FILE).is_file():
             if stated.stated:
                 raise UsageError(f"{path} states its own input in {MANIFEST_FILE}: leave {_fields(stated)} out")
-            self._model = open_artefact(path, threads=threads)
+            self.model = open_artefact(path, threads=threads)
         else:
-            self._model = _open_file(path, stated, threads)
-        self.input = self._model.encoding.fed
-        self.embedding_width = self._model.embedding_width
+            self.model = _open_file(path, stated, threads)
+        self.input = self.model.encoding.fed
+        self.embedding_width = self.model.embedding_width
         self.origin = TeacherOrigin(path.stem, ModelFiles.of(path).sha256)
 
     @classmethod
@@ -67,7 +68,7 @@ class ModelFileTeacher(Teacher):
 
     def forward(self, x: torch.Tensor) -> TeacherOutput:
         """Normalised images [b, 3, H, W] -> raw embeddings float32 [b, e], without gradient."""
-        embedding = self._model.embed_normalised(x.detach().float().cpu().numpy())
+        embedding = self.model.embed_normalised(x.detach().float().cpu().numpy())
         return TeacherOutput(None, None, torch.from_numpy(embedding).to(x.device))
 
 
