@@ -3,6 +3,7 @@
 
 python android_demo/build.py fetch      the only command that downloads; --runtime: ONNX Runtime's native libraries too
 python android_demo/build.py test       core's JUnit tests
+python android_demo/build.py launch-test  the app, launched by Robolectric; pictures of its pages in build/pages
 python android_demo/build.py desktop    the app's recognition as a desktop program, for comparisons
 python android_demo/build.py apk        --model ARTEFACT --detector YUNET --onnxruntime-aar AAR
 python android_demo/build.py verify     what the built APK is
@@ -16,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from building import cache, desktop, unit_tests
+from building import cache, desktop, launch, unit_tests
 from building.apk import ABIS, ApkRequest, build_apk
 from building.errors import BuildError
+from building.launch_pins import FOR_LAUNCH
 from building.pins import ANDROID_ARCHIVE, EVERYTHING, JAVA_API
 from building.verify import verify_apk
 
@@ -32,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     fetch = verbs.add_parser("fetch", parents=[common], help="download the pinned files from Maven Central, by mvn")
     fetch.add_argument("--runtime", action="store_true", help="and onnxruntime-android, by npm: 130 MB")
     verbs.add_parser("test", parents=[common], help="compile core and run its JUnit tests")
+    launched = verbs.add_parser("launch-test", parents=[common], help="launch the app on this machine and test it")
+    launched.add_argument("--material", type=Path, help="folder of make_launch_set.py; default: one with drawn faces")
+    launched.add_argument("--only", nargs="+", default=[], metavar="TEST", help="test classes, as in SequenceTest")
     verbs.add_parser("desktop", parents=[common], help="compile the desktop program; prints its command line")
     apk = verbs.add_parser("apk", parents=[common], help="build, sign (debug key) and verify the APK")
     apk.add_argument("--model", type=Path, help="folder written by facekd export --target android")
@@ -57,12 +62,14 @@ def main(words: Sequence[str] | None = None) -> int:
     folder = cache.cache_folder(given.cache)
     try:
         if given.verb == "fetch":
-            cache.fetch(EVERYTHING, folder)
+            cache.fetch([*EVERYTHING, *FOR_LAUNCH], folder)
             if given.runtime:
                 cache.fetch(JAVA_API.values(), folder)
                 cache.fetch_packed(ANDROID_ARCHIVE, folder)
         elif given.verb == "test":
             return unit_tests.run_tests(folder)
+        elif given.verb == "launch-test":
+            return launch.run_launch_tests(folder, given.material, given.only)
         elif given.verb == "desktop":
             print(json.dumps(desktop.build_desktop(folder)))
         else:

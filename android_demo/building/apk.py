@@ -43,16 +43,14 @@ class ApkRequest:
 
 def build_apk(request: ApkRequest, cache: Path) -> Path:
     """Builds and signs the APK with a debug key; returns its path. `out` is replaced at the end."""
-    tools = {name: _tool(name) for name in DEBIAN}
-    if not FRAMEWORK.is_file():
-        raise BuildError(f"no {FRAMEWORK}: apt-get install android-framework-res")
+    tools = {name: debian_tool(name) for name in DEBIAN}
     work = BUILD / "apk"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     libraries, api = _runtime(request, work)
-    assets = _assets(request, work)
-    base = _resources(tools["aapt2"], assets, work)
-    dex = _dex(_compile(api, cache, work), cache, work)
+    assets = collect_assets(request, work)
+    base = link_resources(tools["aapt2"], assets, work)
+    dex = _dex(compile_app(api, cache, work), cache, work)
     unaligned = work / "unaligned.apk"
     shutil.copy(base, unaligned)
     with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -69,10 +67,17 @@ def build_apk(request: ApkRequest, cache: Path) -> Path:
     return request.out
 
 
-def _tool(name: str) -> str:
+def debian_tool(name: str) -> str:
+    """Path of one of DEBIAN.
+
+    Raises:
+        BuildError: it, or the framework that aapt2 links with, is not installed.
+    """
     found = shutil.which(name)
     if found is None:
         raise BuildError(f"no {name} on the PATH: apt-get install {DEBIAN[name]} (or Android's build-tools)")
+    if not FRAMEWORK.is_file():
+        raise BuildError(f"no {FRAMEWORK}: apt-get install android-framework-res")
     return found
 
 
@@ -96,7 +101,7 @@ def _runtime(request: ApkRequest, work: Path) -> tuple[dict[str, Path], Pin]:
     return found, JAVA_API[version]
 
 
-def _assets(request: ApkRequest, work: Path) -> Path:
+def collect_assets(request: ApkRequest, work: Path) -> Path:
     """model/ and detector/ as the app looks for them. Nothing is changed: the app checks their hashes."""
     assets = work / "assets"
     assets.mkdir()
@@ -114,7 +119,7 @@ def _assets(request: ApkRequest, work: Path) -> Path:
     return assets
 
 
-def _resources(aapt2: str, assets: Path, work: Path) -> Path:
+def link_resources(aapt2: str, assets: Path, work: Path) -> Path:
     """Compiles and links the resources; R.java appears in work/gen."""
     source = ROOT / "app/src/main"
     # Gradle adds these to the manifest from build.gradle.kts; aapt2 alone wants them in it.
@@ -131,7 +136,7 @@ def _resources(aapt2: str, assets: Path, work: Path) -> Path:
     return work / "base.apk"
 
 
-def _compile(api: Pin, cache: Path, work: Path) -> list[Path]:
+def compile_app(api: Pin, cache: Path, work: Path) -> list[Path]:
     """All class folders of the app, and ONNX Runtime's Java API."""
     classes = work / "api"
     with zipfile.ZipFile(paths([api], cache)[0]) as jar:

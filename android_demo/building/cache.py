@@ -38,7 +38,7 @@ def fetch(pins: Iterable[Pin], folder: Path) -> None:
             raise BuildError("fetch needs Maven (mvn) on the PATH: install it (Debian: apt-get install maven)")
         print(f"fetch   {pin.coordinates}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            words = [f"-Dartifact={pin.coordinates}:jar", f"-DoutputDirectory={scratch}"]
+            words = [f"-Dartifact={pin.coordinates}:{pin.kind}", f"-DoutputDirectory={scratch}"]
             result = subprocess.run(
                 [maven, "-q", "-B", f"{PLUGIN}:copy", *words], capture_output=True, text=True, check=False, cwd=scratch
             )

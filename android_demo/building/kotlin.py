@@ -68,11 +68,13 @@ def compile_kotlin(
     *,
     cache: Path,
     class_path: Sequence[Path] = (),
+    target: Sequence[str] = TARGET,
 ) -> bool:
     """Compiles `sources` (folders or files) into the folder `out`, unless nothing changed since.
 
     Args:
         class_path: jars and class folders besides the Kotlin standard library.
+        target: the compiler's options for what will run the classes.
 
     Returns:
         Whether it compiled.
@@ -85,14 +87,14 @@ def compile_kotlin(
     compiler = paths(COMPILER, cache)
     library = [*paths([KOTLIN_STDLIB], cache), *class_path]
     stamp = out.with_name(out.name + ".stamp")
-    key = fingerprint([*files, *class_files(class_path)], extra=" ".join(TARGET))
+    key = fingerprint([*files, *class_files(class_path)], extra=" ".join(target))
     if out.is_dir() and stamp.is_file() and stamp.read_text() == key:
         return False
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     joined = os.pathsep.join(map(str, library))
     words = [java_tool("java"), *JVM, "-cp", os.pathsep.join(map(str, compiler))]
-    words += ["org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", *TARGET, "-cp", joined, "-d", str(out)]
+    words += ["org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", *target, "-cp", joined, "-d", str(out)]
     run([*words, *files], "the Kotlin compiler")
     stamp.write_text(key)
     return True

@@ -9,17 +9,19 @@ class Pin:
 
     Attributes:
         coordinates: group:artifact:version.
-        sha256: of the jar.
+        sha256: of the file.
+        kind: jar or aar.
     """
 
     coordinates: str
     sha256: str
+    kind: str = "jar"
 
     @property
     def file_name(self) -> str:
         """Its name in the cache folder."""
         _, artifact, version = self.coordinates.split(":")
-        return f"{artifact}-{version}.jar"
+        return f"{artifact}-{version}.{self.kind}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ package org.facekd.demo
 import android.app.Activity
 import android.os.Bundle
 import android.view.WindowManager
+import android.widget.FrameLayout
 import android.widget.TextView
 import java.io.File
 import java.io.FileOutputStream
@@ -22,8 +23,13 @@ class BenchmarkActivity : Activity() {
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
-        val view = TextView(this).apply { fitsSystemWindows = true }
-        setContentView(view)
+        val view = TextView(this)
+        val margin = (16 * resources.displayMetrics.density).toInt()
+        view.setPadding(margin, margin, margin, margin)
+        setContentView(FrameLayout(this).apply {
+            fitsSystemWindows = true
+            addView(view)
+        })
         if (state != null) return // Turned or restored: the run of the first start goes on.
         val out = intent.getStringExtra("out") ?: ""
         view.text = getString(R.string.benchmark_running, out)

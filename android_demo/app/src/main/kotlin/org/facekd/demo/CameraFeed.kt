@@ -11,8 +11,6 @@ import android.hardware.camera2.CameraManager
 import android.hardware.camera2.CaptureRequest
 import android.hardware.display.DisplayManager
 import android.media.ImageReader
-import android.os.Handler
-import android.os.HandlerThread
 import android.util.Size
 import android.view.Display
 import android.view.Surface
@@ -34,6 +32,7 @@ class CameraFeed(
 ) : AutoCloseable {
     private val manager = context.service(CameraManager::class.java)
     private val displays = context.service(DisplayManager::class.java)
+    private val handler = FacekdApp.of(context).camera
 
     // Touched by the camera's thread alone.
     private var device: CameraDevice? = null
@@ -150,9 +149,4 @@ class CameraFeed(
             set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
             build()
         }
-
-    private companion object {
-        /** One thread for all feeds: a camera is closed before the next is opened, also by a screen made anew. */
-        val handler by lazy { Handler(HandlerThread("camera").apply { start() }.looper) }
-    }
 }

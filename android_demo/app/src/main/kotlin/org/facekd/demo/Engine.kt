@@ -2,7 +2,6 @@ package org.facekd.demo
 
 import ai.onnxruntime.OrtException
 import android.content.Context
-import java.io.File
 import java.io.IOException
 import java.security.MessageDigest
 import org.facekd.core.Embedder
@@ -56,19 +55,10 @@ class Engine private constructor(
         private const val MODEL = "model"
         private const val DETECTOR = "detector/yunet.onnx"
         private const val THREADS = 4
-        private val stores = HashMap<String, TemplateStore>()
 
         /** The model's manifest, its files compared with their hashes. */
         fun manifest(context: Context): Manifest = usable(context) {
             Manifest.parse(asset(context, "$MODEL/manifest.json").toString(Charsets.UTF_8))
-        }
-
-        /** The one store of this model's samples: two would not see each other's changes. */
-        fun store(context: Context, manifest: Manifest): TemplateStore = synchronized(stores) {
-            // A file a model: another model's samples stay where they are until it returns.
-            // Not backed up nor moved to a new phone: without this phone's key it could not be read there.
-            val file = File(context.noBackupFilesDir, "templates-${manifest.modelId.take(16)}.bin")
-            stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId, KeystoreKey::sealer) }
         }
 
         /**
@@ -90,7 +80,7 @@ class Engine private constructor(
                     if (!test.passed) throw EngineException(context.getString(R.string.provider_refused, name, test.cosine, test.bound))
                     // The detector stays on the CPU: the self-test says nothing about it elsewhere.
                     val detector = FaceDetector(OrtNetwork(yuNetForAnySize(asset(context, DETECTOR)), Provider.CPU, THREADS))
-                    Engine(manifest, provider, test, store(context, manifest), detector, embedder)
+                    Engine(manifest, provider, test, FacekdApp.of(context).store(manifest), detector, embedder)
                 }.onFailure { embedder.close() }.getOrThrow()
             } catch (error: OrtException) {
                 throw EngineException(context.getString(R.string.provider_failed, name, error.message))

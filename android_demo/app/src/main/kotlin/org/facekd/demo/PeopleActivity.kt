@@ -28,7 +28,7 @@ class PeopleActivity : Activity() {
         try {
             val found = Engine.manifest(this)
             manifest = found
-            store = Engine.store(this, found)
+            store = FacekdApp.of(this).store(found)
         } catch (error: EngineException) {
             Questions.tell(this, error.message ?: "")
         }

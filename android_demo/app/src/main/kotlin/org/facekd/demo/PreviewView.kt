@@ -25,7 +25,8 @@ class Shown(val picture: Bitmap, val mirrored: Boolean, val faces: List<Labelled
  * the screen, the description says who is there (the layout makes it a live region).
  */
 class PreviewView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
-    private var shown: Shown? = null
+    var shown: Shown? = null
+        private set
     private val place = Matrix()
     private val box = RectF()
 

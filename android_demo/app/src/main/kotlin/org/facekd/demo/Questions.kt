@@ -4,7 +4,9 @@ import android.app.Activity
 import android.app.AlertDialog
 import android.text.InputFilter
 import android.text.InputType
+import android.view.View
 import android.widget.EditText
+import android.widget.FrameLayout
 
 /** Dialogues that several screens share. */
 object Questions {
@@ -64,10 +66,17 @@ object Questions {
         AlertDialog.Builder(activity).setMessage(message).setPositiveButton(R.string.close, null).show()
     }
 
+    /** In line with the title. */
+    private fun padded(view: View): View = FrameLayout(view.context).apply {
+        val side = (24 * resources.displayMetrics.density).toInt()
+        setPadding(side, side / 3, side, 0)
+        addView(view)
+    }
+
     private fun ask(activity: Activity, title: Int, field: EditText, action: Int, accept: () -> Boolean) {
         val dialog = AlertDialog.Builder(activity)
             .setTitle(title)
-            .setView(field)
+            .setView(padded(field))
             .setPositiveButton(action, null)
             .setNegativeButton(R.string.cancel, null)
             .create()

@@ -70,11 +70,12 @@ class Recognition(private val context: Context, private val settings: Settings, 
         if (!busy.compareAndSet(false, true)) return
         val timeMs = System.nanoTime() / 1_000_000
         work.post {
-            try {
+            val (shown, times) = try {
                 analyse(image, mirrored, cameraMs, timeMs)
             } finally {
                 busy.set(false)
             }
+            screen.show(shown, times)
         }
     }
 
@@ -145,7 +146,7 @@ class Recognition(private val context: Context, private val settings: Settings, 
         threshold.dataset,
     )
 
-    private fun analyse(image: RgbImage, mirrored: Boolean, cameraMs: Double, timeMs: Long) {
+    private fun analyse(image: RgbImage, mirrored: Boolean, cameraMs: Double, timeMs: Long): Pair<Shown, String> {
         val active = mode
         val outcome = computed { recogniser?.look(image, timeMs, active) }
         if (outcome != null && active is Mode.Enrol) follow(active, outcome)
@@ -155,7 +156,7 @@ class Recognition(private val context: Context, private val settings: Settings, 
             current.times.add(Stage.CAMERA, cameraMs)
             timesLine(current)
         }
-        screen.show(Shown(Pictures.bitmap(image), mirrored, labels), times ?: "")
+        return Pair(Shown(Pictures.bitmap(image), mirrored, labels), times ?: "")
     }
 
     /** What a provider or a degenerate face can throw is told, and does not end the app. */

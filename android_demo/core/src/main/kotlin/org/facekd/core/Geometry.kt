@@ -101,10 +101,11 @@ fun resize(image: RgbImage, width: Int, height: Int): RgbImage {
             var red = 0f
             var green = 0f
             var blue = 0f
-            for ((sy, wy) in rows[y]) {
-                for ((sx, wx) in columns[x]) {
-                    val pixel = image[sx, sy]
-                    val weight = wx * wy
+            for (j in rows[y].places.indices) {
+                val line = rows[y].places[j] * image.width
+                for (i in columns[x].places.indices) {
+                    val pixel = image.pixels[line + columns[x].places[i]]
+                    val weight = columns[x].weights[i] * rows[y].weights[j]
                     red += weight * pixel.red
                     green += weight * pixel.green
                     blue += weight * pixel.blue
@@ -116,8 +117,11 @@ fun resize(image: RgbImage, width: Int, height: Int): RgbImage {
     return out
 }
 
-/** For each target place the source places and their weights: a triangle as wide as one target pixel. */
-private fun taps(from: Int, to: Int): List<List<Pair<Int, Float>>> {
+/** Source places of one target place, and their weights. */
+private class Taps(val places: IntArray, val weights: FloatArray)
+
+/** For each target place: a triangle as wide as one target pixel. */
+private fun taps(from: Int, to: Int): List<Taps> {
     val ratio = from.toDouble() / to
     val reach = maxOf(1.0, ratio)
     return List(to) { place ->
@@ -126,7 +130,8 @@ private fun taps(from: Int, to: Int): List<List<Pair<Int, Float>>> {
         val last = Math.floor(centre + reach).toInt()
         val weights = (first..last).map { Pair(it.coerceIn(0, from - 1), 1.0 - abs(it - centre) / reach) }
         val sum = weights.sumOf { it.second }
-        weights.filter { it.second > 0 }.map { Pair(it.first, (it.second / sum).toFloat()) }
+        val used = weights.filter { it.second > 0 }
+        Taps(IntArray(used.size) { used[it].first }, FloatArray(used.size) { (used[it].second / sum).toFloat() })
     }
 }
 

@@ -40,6 +40,12 @@ class TemplateStore(private val file: File, private val modelId: String, private
         loaded = emptyList()
     }
 
+    /** Keeps nothing in memory until the samples are next asked for. */
+    @Synchronized
+    fun release() {
+        loaded = null
+    }
+
     private fun read(): List<Template> = if (file.exists()) TemplateFormat.open(file.readBytes(), modelId, usingKey(sealer)) else emptyList()
 
     private fun write(templates: List<Template>) {
