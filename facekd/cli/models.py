@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table, print_text
+from facekd.cli.parsing import parse_stated_input
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]
 
@@ -55,25 +56,44 @@ def list_verb(json_output: JsonFlag = False) -> None:
 
 
 def import_verb(
-    weights: Annotated[Path, typer.Argument(help="A .safetensors file or a PyTorch state dict.")],
+    weights: Annotated[
+        Path, typer.Argument(help="A checkpoint: .safetensors (or the .index.json of shards) or a PyTorch file.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Teacher bundle to write, a folder.")],
     description: Annotated[
         Path | None,
         typer.Option("--description", help="JSON file that describes the teacher's architecture and input."),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="Known key layout, instead of --description: arcface-vit.")
+        str | None,
+        typer.Option(
+            "--layout",
+            help="Insist on a layout: arcface-vit (LVFace too), arcface-iresnet, adaface-ir, cvlface-vit, cvlface-ir, "
+            "cvlface-swinv2, transface, edgeface, timm-vit, timm-swin, timm-swinv2, timm-eva, or timm/NAME for a "
+            "Transformer by its name in timm. Default: recognised by names and shapes.",
+        ),
     ] = None,
     key: Annotated[
         str | None,
         typer.Option("--key", help="Which weights to take of a file that holds several: state_dict, model_ema, ..."),
     ] = None,
+    heads: Annotated[
+        int | None, typer.Option("--heads", help="Attention heads, if neither shapes nor known sizes tell them.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Side of the images in pixels, if the file does not tell it.")
+    ] = None,
+    colour: Annotated[
+        str | None, typer.Option("--colour", help="RGB or BGR, that it was trained on. Default: the layout's.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option("--mean", help="Of its input, on 0 to 255: one number, or three comma-separated.")
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", help="Deviation of its input, as --mean.")] = None,
     head_scale: Annotated[
         float | None, typer.Option("--head-scale", help="Scale of the margin head, if the file holds class centres.")
     ] = None,
-    head_margin: Annotated[
-        float | None, typer.Option("--head-margin", help="Cosine margin of the margin head.")
-    ] = None,
+    head_margin: Annotated[float | None, typer.Option("--head-margin", help="Margin of the margin head.")] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +106,7 @@ def import_verb(
 ) -> None:
     """Import a teacher's weights as a bundle; every weight must match.
 
+    facekd models import LVFace-T_Glint360K.pt --out teacher
     facekd models import swin_teacher.safetensors --description swin_teacher.json --out teacher
     """
     from facekd.models.importing import import_teacher
@@ -103,6 +124,9 @@ def import_verb(
         description=description,
         layout=layout,
         key=key,
+        heads=heads,
+        image_size=image_size,
+        stated=parse_stated_input(colour=colour, mean=mean, std=std),
         head_scale=head_scale,
         head_margin=head_margin,
         labels=fingerprint,
@@ -115,6 +139,8 @@ def import_verb(
         print_json({"path": out, "card": card})
     else:
         print_text(f"{out}: teacher {card.name}, {card.parameters:,} parameters, embedding {card.embedding_width}")
+        if description is None and card.notes:
+            print_text(card.notes)
 
 
 def push(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.counting import count_macs, count_parameters
 from facekd.models.registry import ModelEntry, list_models
 
@@ -36,7 +37,7 @@ def catalogue() -> list[CatalogueRow]:
 def _row(entry: ModelEntry) -> CatalogueRow:
     with torch.device("meta"):
         model: Any = entry.build()
-    height, width = model.feature_grid if entry.role == "student" else model.grid
+    height, width = model.grid if isinstance(model, TransformerTeacher) else model.feature_grid
     return CatalogueRow(
         name=entry.name,
         role=entry.role,

@@ -53,6 +53,7 @@ class Checkpoint:
         key: of the file's dictionary, under which the weights lay; None where the file is the state dict itself.
         passed_over: keys of other networks' weights in it, such as the plain ones beside averaged ones.
         parts: every dictionary of tensors in the file by its key (a classifier of its own, for example).
+        values: plain values in the file's dictionary, such as "arch" or "epoch".
         readings: of the names, from how they stand in the file to all wrappers cut off; at least one.
     """
 
@@ -60,6 +61,7 @@ class Checkpoint:
     key: str | None
     passed_over: tuple[str, ...]
     parts: Mapping[str, Tensors]
+    values: Mapping[str, str | int | float]
     readings: tuple[Reading, ...]
 
     @property
@@ -119,7 +121,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         if not state:
             raise UsageError(f"{path} has no name that begins with {shown(key)}")
     _check_state(path, state)
-    return Checkpoint(path, taken, passed_over, parts, tuple(_readings(state, key)))
+    values = {str(name): value for name, value in content.items() if isinstance(value, str | int | float)}
+    return Checkpoint(path, taken, passed_over, parts, values, tuple(_readings(state, key)))
 
 
 def _is_state(content: Any) -> bool:

@@ -1,62 +1,22 @@
-"""Teachers trained elsewhere, made into bundles: the shared Swin teacher and arcface_torch's ViT checkpoints."""
+"""Teachers trained elsewhere, made into bundles: by the layout of a public checkpoint, or by their description."""
 
-import re
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
 
-from facekd.common.errors import FacekdError, UsageError
-from facekd.common.validation import explain
+from facekd.common.errors import UsageError
 from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.bundle import load_strictly, save_bundle
 from facekd.models.checkpoint import read_checkpoint
 from facekd.models.describe import describe
-from facekd.models.registry import create_model
-from facekd.schemas.card import HeadCard, Metric
-from facekd.schemas.input_spec import InputSpec
-
-# timm class path in a description -> the registered teacher that builds it.
-_BODIES = {
-    "timm.models.swin_transformer.SwinTransformer": "swin_teacher",
-    "timm.models.vision_transformer.VisionTransformer": "vit_teacher",
-}
-
-
-class _Body(BaseModel):
-    timm_class: str = Field(alias="class")
-    arguments: dict[str, Any]
-
-
-class _Centres(BaseModel):
-    key: str
-    meaning: str = ""
-
-
-class _Measured(BaseModel):
-    lfw_10_fold_accuracy: float | None = None
-    lfw_std: float | None = None
-    protocol: str = "protocol not stated"
-
-
-class Description(BaseModel):
-    """The JSON beside a teacher's weights, as swin_teacher.json has it; keys not named here are for people.
-
-    Attributes:
-        body: the timm class and its arguments; the weights' keys are body.* and neck.1.*, neck.2.* ("flatten").
-        centres: key of the class centres in the weights, and a sentence with "scale S, cosine margin M".
-        input: size, colour, mean, std.
-        measured: accuracies its authors state.
-    """
-
-    body: _Body
-    centres: _Centres | None = None
-    input: InputSpec = InputSpec()
-    measured: _Measured = _Measured()
-    training: str | None = None
-    terms: str | None = None
+from facekd.models.layouts.base import LAYOUTS, Asked, Centres, Imported
+from facekd.models.layouts.recognise import find_layout
+from facekd.models.registry import Backbone, create_model
+from facekd.models.teacher_description import described, read_description, stated_metrics, stated_notes
+from facekd.schemas.card import HeadCard
+from facekd.schemas.input_spec import StatedInput
 
 
 def import_teacher(
@@ -66,6 +26,9 @@ def import_teacher(
     description: str | Path | None = None,
     layout: str | None = None,
     key: str | None = None,
+    heads: int | None = None,
+    image_size: int | None = None,
+    stated: StatedInput | None = None,
     head_scale: float | None = None,
     head_margin: float | None = None,
     labels: str | None = None,
@@ -75,190 +38,110 @@ def import_teacher(
 ) -> Path:
     """Reads a teacher's weights strictly and writes them as a teacher bundle in float32.
 
+    The bundle takes RGB whatever the checkpoint was trained on: the first convolution of one trained on BGR has its
+    input channels exchanged, which gives the same embeddings. Mean and deviation stand in the bundle's card.
+
     Args:
         weights: a checkpoint that `facekd.models.checkpoint.read_checkpoint` opens.
         out: the bundle's folder.
         description: a JSON file like swin_teacher.json: body class and arguments, input, centres.
-        layout: a name of `LAYOUTS` instead of a description: the structure is then read off the weights' shapes.
+        layout: a name of `LAYOUTS`, or timm/NAME, to insist on; default: recognised by names and shapes.
         key: of the weights in a file that holds several, as `read_checkpoint` takes it.
-        head_scale: s of the centres' head; default: what the description says.
-        head_margin: its cosine margin; default: what the description says.
+        heads: of the attention, where neither shapes nor the known sizes of the layout tell them.
+        image_size: side of the images in pixels, where the file does not tell it; default: 112.
+        stated: colour order, mean and deviation that it was trained with; what is not said is the layout's.
+        head_scale: s of the centres' head; default: what the description or the layout says.
+        head_margin: its margin; default: what the description or the layout says.
         labels: fingerprint of the data whose label order the centres have.
         num_identities: of that data; must then be the number of centres.
         name: the bundle's name; default: the weights file's.
         overwrite: replace a bundle at `out`.
 
     Raises:
-        UsageError: a path, description or layout is not valid.
+        UsageError: a path, description or layout is not valid, or something has to be said that the file does not say.
         FacekdError: the weights do not fit.
     """
     weights = Path(weights)
-    if (description is None) == (layout is None):
-        raise UsageError(f"give either a description or a layout (valid: {', '.join(LAYOUTS)})")
-    if layout is not None and layout not in LAYOUTS:
-        raise UsageError(f"unknown layout {layout!r}; valid: {', '.join(LAYOUTS)}")
-    facts = _read_description(Path(description)) if description is not None else None
-    state = dict(read_checkpoint(weights, key).tensors)
-    centres = _take_centres(state, facts, weights)
+    if description is not None and layout is not None:
+        raise UsageError("give either a description or a layout, not both")
+    if layout is not None and not layout.startswith("timm/"):
+        LAYOUTS.find(layout)  # before a large file is read
+    facts = read_description(Path(description)) if description is not None else None
+    checkpoint = read_checkpoint(weights, key)
     if facts is not None:
-        architecture, arguments = _architecture(facts, state, weights)
+        found = described(facts, checkpoint.tensors, weights)
+        said: tuple[str, ...] = ()
     else:
-        architecture, arguments, state = LAYOUTS[str(layout)](state, weights)
-    model = create_model(architecture, **arguments)
-    load_strictly(model, state, source=weights)
-    if not isinstance(model, TransformerTeacher):
-        raise UsageError(f"{architecture} is not a teacher")
-    head = None
-    if centres is None and (labels is not None or num_identities is not None):
+        asked = Asked(heads=heads, image_size=image_size)
+        chosen = find_layout(checkpoint, layout, asked)
+        found = chosen.network()
+        said = (f"imported as {chosen.title} ({chosen.name})", *found.notes, *checkpoint.notes)
+        found, turned = _as_rgb(found, stated or StatedInput())
+        said = (*said, *turned)
+    if found.centres is None and (labels is not None or num_identities is not None):
         raise UsageError(f"{weights} comes without class centres, so there is no label order to name")
-    if centres is not None and facts is not None and facts.centres is not None:
-        if num_identities not in (None, len(centres)):
-            raise UsageError(
-                f"{weights} has {len(centres)} class centres, the labelled data {num_identities} identities"
-            )
-        scale, margin = _head_numbers(facts.centres.meaning, head_scale, head_margin)
-        head = HeadCard(
-            name="cosface", arguments={"margin": margin, "scale": scale}, num_identities=len(centres), labels=labels
-        )
+    model = create_model(found.architecture, **found.arguments)
+    load_strictly(model, found.state, source=weights)
+    if not isinstance(model, TransformerTeacher | Backbone):
+        raise UsageError(f"{found.architecture} is not a teacher")
+    head, centres, head_notes = _head(
+        found.centres, weights, head_scale, head_margin, labels, num_identities, facts is not None
+    )
     card = describe(
         model,
         kind="teacher",
         name=name or weights.stem,
-        architecture=architecture,
-        arguments=arguments,
-        input_spec=facts.input if facts is not None else InputSpec(size=model.image_size),
+        architecture=found.architecture,
+        arguments=found.arguments,
+        input_spec=found.input,
         training={"imported_from": weights.name},
-        metrics=_metrics(facts) if facts is not None else [],
+        metrics=stated_metrics(facts) if facts is not None else [],
         head=head,
-        notes=_notes(facts) if facts is not None else f"Imported from the {layout} layout.",
+        notes=stated_notes(facts) if facts is not None else "\n".join((*said, *head_notes)),
     )
     return save_bundle(out, model, card, head_centres=centres, overwrite=overwrite)
 
 
-def arcface_vit_layout(
-    state: dict[str, torch.Tensor], source: Path
-) -> tuple[str, dict[str, Any], dict[str, torch.Tensor]]:
-    """arcface_torch's ViT: no class token, 8 heads, ReLU6 MLP, head Flatten, Linear, BN, Linear, BN.
-
-    The structure is read off the shapes; the keys become `vit_teacher`'s: `feature.<k>` is the neck without its
-    leading Flatten, all else is the body as timm names it. `mask_token` serves masked training only and is dropped.
-
-    Returns:
-        architecture name, its arguments, and the renamed state dict.
-
-    Raises:
-        FacekdError: the weights have another layout.
-    """
-    needed = (
-        "patch_embed.proj.weight",
-        "pos_embed",
-        "blocks.0.attn.qkv.weight",
-        "blocks.0.mlp.fc1.weight",
-        "feature.2.weight",
+def _as_rgb(found: Imported, stated: StatedInput) -> tuple[Imported, tuple[str, ...]]:
+    """The same network for RGB images: its first convolution's input channels in reverse, and mean and std too."""
+    given: dict[str, Any] = {part: value for part in ("colour", "mean", "std") if (value := stated.stated.get(part))}
+    found = replace(found, input=found.input.model_copy(update=given))
+    if found.input.colour == "RGB":
+        return found, ()
+    first = next(
+        name
+        for name in ("stem.conv.weight", "body.patch_embed.proj.weight", "body.stem.0.weight")
+        if name in found.state
     )
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise FacekdError(
-            f"{source} is not an arcface_torch ViT checkpoint: it has no {missing[0]}; its keys begin with "
-            f"{', '.join(list(state)[:3])}"
-        )
-    if "blocks.0.norm1.bn.weight" in state:
-        raise FacekdError(
-            f"{source} normalises tokens by batch norm; only arcface_torch's LayerNorm ViTs are supported"
-        )
-    width, _, patch, _ = state["patch_embed.proj.weight"].shape
-    tokens, image = state["pos_embed"].shape[1], 112
-    if (image // patch) ** 2 != tokens:
-        raise FacekdError(f"{source}: patch {patch} gives {(image // patch) ** 2} tokens at 112x112, not {tokens}")
-    depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
-    arguments = {
-        "img_size": image,
-        "patch_size": patch,
-        "embed_dim": width,
-        "depth": depth,
-        "num_heads": 8,
-        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width,
-        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
-        "mlp_activation": "relu6",
-        "norm_eps": 1e-5,
-        "embedding_width": state["feature.2.weight"].shape[0],
-        "neck": "arcface_vit",
-    }
-    renamed = {}
-    for key, value in state.items():
-        if key == "mask_token":
-            continue
-        match = re.fullmatch(r"feature\.(\d+)\.(.+)", key)
-        renamed[f"neck.{int(match[1]) + 1}.{match[2]}" if match else f"body.{key}"] = value
-    return "vit_teacher", arguments, renamed
+    state = found.state | {first: found.state[first].flip(1)}
+    spec = found.input.model_copy(
+        update={"colour": "RGB", "mean": found.input.mean[::-1], "std": found.input.std[::-1]}
+    )
+    return replace(found, state=state, input=spec), ("trained on BGR: its first convolution was turned to take RGB",)
 
 
-# name -> function(state, source) that gives the architecture, its arguments and the renamed state.
-LAYOUTS: dict[str, Callable[[dict[str, torch.Tensor], Path], tuple[str, dict[str, Any], dict[str, torch.Tensor]]]] = {
-    "arcface-vit": arcface_vit_layout
-}
-
-
-def _read_description(path: Path) -> Description:
-    if not path.is_file():
-        raise UsageError(f"no description at {path}: give the .json that came with the weights")
-    try:
-        facts = Description.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise UsageError(f"{path} does not describe a teacher: {explain(error, Description)}") from error
-    if facts.body.timm_class not in _BODIES:
-        raise UsageError(f"{path}: body.class {facts.body.timm_class!r} is unknown; valid: {', '.join(_BODIES)}")
-    for key, value in (("num_classes", 0), ("global_pool", "")):
-        if facts.body.arguments.pop(key, value) != value:
-            raise UsageError(f"{path}: body.arguments.{key} must be {value!r}, so that the body yields its token grid")
-    return facts
-
-
-def _architecture(facts: Description, state: dict[str, torch.Tensor], source: Path) -> tuple[str, dict[str, Any]]:
-    neck = state.get("neck.1.weight")
-    if neck is None:
-        raise FacekdError(f"{source} are not a teacher's weights: there is no neck.1.weight, which makes the embedding")
-    return _BODIES[facts.body.timm_class], facts.body.arguments | {"embedding_width": neck.shape[0]}
-
-
-def _take_centres(state: dict[str, torch.Tensor], facts: Description | None, source: Path) -> torch.Tensor | None:
-    if facts is None or facts.centres is None:
-        return None
-    if facts.centres.key not in state:
-        raise FacekdError(f"{source} has no {facts.centres.key!r}, which the description names as the class centres")
-    return state.pop(facts.centres.key).float()
-
-
-def _head_numbers(meaning: str, scale: float | None, margin: float | None) -> tuple[float, float]:
-    """Scale and cosine margin: as given, else from the words "scale 32, cosine margin 0.2" of the description."""
-    said = re.search(r"scale ([\d.]*\d), cosine margin ([\d.]*\d)", meaning)
-    if said:
-        scale = float(said[1]) if scale is None else scale
-        margin = float(said[2]) if margin is None else margin
-    if scale is None or margin is None:
+def _head(
+    centres: Centres | None,
+    source: Path,
+    scale: float | None,
+    margin: float | None,
+    labels: str | None,
+    num_identities: int | None,
+    described_: bool,
+) -> tuple[HeadCard | None, torch.Tensor | None, tuple[str, ...]]:
+    """The card and the class centres of its margin head, and what was assumed."""
+    if centres is None:
+        return None, None, ()
+    count = len(centres.tensor)
+    if num_identities not in (None, count):
+        raise UsageError(f"{source} has {count} class centres, the labelled data {num_identities} identities")
+    arguments = dict(centres.arguments)
+    arguments |= {key: value for key, value in (("scale", scale), ("margin", margin)) if value is not None}
+    if arguments.keys() != {"scale", "margin"}:
         raise UsageError(
             "the description does not say the head's scale and margin: give --head-scale and --head-margin"
         )
-    return scale, margin
-
-
-def _metrics(facts: Description) -> list[Metric]:
-    measured = facts.measured
-    if measured.lfw_10_fold_accuracy is None:
-        return []
-    return [
-        Metric(
-            dataset="lfw",
-            protocol=f"as its description states: {measured.protocol}",
-            name="accuracy",
-            value=measured.lfw_10_fold_accuracy,
-            std=measured.lfw_std,
-        )
-    ]
-
-
-def _notes(facts: Description) -> str:
-    lines = [f"{key}: {value}" for key in ("training", "terms") if (value := getattr(facts, key))]
-    if facts.centres is not None and facts.centres.meaning:
-        lines.append(f"centres: {facts.centres.meaning}")
-    return "\n\n".join(lines) or "Imported by its description."
+    head = HeadCard(name=centres.head, arguments=arguments, num_identities=count, labels=labels)
+    note = f"class centres of {count} identities, {centres.head} with scale {arguments['scale']:g} and margin"
+    assumed = "" if described_ or (scale is not None and margin is not None) else " (--head-scale, --head-margin)"
+    return head, centres.tensor.float().contiguous(), (f"{note} {arguments['margin']:g}{assumed}",)

@@ -251,7 +251,7 @@ def test_files_that_are_no_teacher(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown layout 'vit'; valid: arcface-vit"):
         import_teacher(tmp_path / "list.pt", out, layout="vit")
     with pytest.raises(UsageError, match="either a description or a layout"):
-        import_teacher(tmp_path / "list.pt", out)
+        import_teacher(tmp_path / "other.safetensors", out, description=description, layout="arcface-vit")
     with pytest.raises(UsageError, match="no description at"):
         import_teacher(tmp_path / "list.pt", out, description=tmp_path / "none.json")
 

@@ -1,10 +1,12 @@
-"""IResNet, the residual network of ArcFace (arXiv 1801.07698, section 3.1) at 112x112: 18, 34, 50 and 100 layers."""
+"""IResNet, the residual network of ArcFace (arXiv 1801.07698, section 3.1) at 112x112: 18 to 200 layers."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from facekd.common.errors import UsageError
 from facekd.models.architectures.layers import StudentNetwork, create_activation
@@ -22,6 +24,9 @@ class IResNet(StudentNetwork):
         embedding_width: e.
         activation: prelu, relu, relu6 or hardswish.
         dropout: probability, before the last linear layer.
+        form: "arcface", as arcface_torch has it; "adaface", whose first shortcut picks every second pixel, without
+            weights, and whose last batch norm has no scale and shift.
+        unit: the embedding is brought to length 1.
 
     Raises:
         UsageError: an argument out of range.
@@ -37,8 +42,12 @@ class IResNet(StudentNetwork):
         embedding_width: int = 512,
         activation: str = "prelu",
         dropout: float = 0.0,
+        form: Literal["arcface", "adaface"] = "arcface",
+        unit: bool = False,
     ) -> None:
         super().__init__()
+        if form not in ("arcface", "adaface"):
+            raise UsageError(f"iresnet: unknown form {form!r}; valid: arcface, adaface")
         if len(depths) != 4 or len(widths) != 4 or any(value < 1 for value in (*depths, *widths)):
             raise UsageError(
                 f"iresnet: depths {tuple(depths)} and widths {tuple(widths)} must be four numbers of 1 or more each"
@@ -55,15 +64,16 @@ class IResNet(StudentNetwork):
         stages = []
         channels = widths[0]
         for depth, width in zip(depths, widths, strict=True):
-            blocks = [ImprovedBlock(channels, width, stride=2, activation=activation)]
+            blocks = [ImprovedBlock(channels, width, stride=2, activation=activation, pick=form == "adaface")]
             blocks += [ImprovedBlock(width, width, stride=1, activation=activation) for _ in range(depth - 1)]
             stages.append(nn.Sequential(*blocks))
             channels = width
         self.stages = nn.Sequential(*stages)
         height, width = self.feature_grid
-        norm_out = nn.BatchNorm1d(embedding_width, eps=_EPS)
-        # The margin softmax normalises the embedding, so this scale would only be a redundant degree of freedom.
-        norm_out.weight.requires_grad_(False)
+        norm_out = nn.BatchNorm1d(embedding_width, eps=_EPS, affine=form == "arcface")
+        if form == "arcface":
+            # The margin softmax normalises the embedding, so this scale would only be a redundant degree of freedom.
+            norm_out.weight.requires_grad_(False)
         self.head = nn.Sequential(
             OrderedDict(
                 norm_in=nn.BatchNorm2d(channels, eps=_EPS),
@@ -73,6 +83,8 @@ class IResNet(StudentNetwork):
                 norm_out=norm_out,
             )
         )
+        if unit:
+            self.head.add_module("unit", UnitLength())
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.1)
@@ -83,10 +95,23 @@ class IResNet(StudentNetwork):
         return output
 
 
-class ImprovedBlock(nn.Module):
-    """BN, conv 3x3, BN, activation, conv 3x3 with the stride, BN; plus the input, through a 1x1 where shapes differ."""
+class UnitLength(nn.Module):
+    """[b, e] -> [b, e] of length 1."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, activation: str) -> None:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return functional.normalize(x)
+
+
+class ImprovedBlock(nn.Module):
+    """BN, conv 3x3, BN, activation, conv 3x3 with the stride, BN; plus the input, through a 1x1 where shapes differ.
+
+    With `pick`, an input whose channels fit is not convolved: every `stride`-th pixel is added.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int, activation: str, pick: bool = False
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             OrderedDict(
@@ -99,7 +124,9 @@ class ImprovedBlock(nn.Module):
             )
         )
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
+        if pick and stride != 1 and in_channels == out_channels:
+            self.shortcut = nn.MaxPool2d(1, stride)
+        elif stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 OrderedDict(
                     conv=nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
@@ -135,3 +162,21 @@ def iresnet50(*, embedding_width: int = 512, activation: str = "prelu", dropout:
 def iresnet100(*, embedding_width: int = 512, activation: str = "prelu", dropout: float = 0.0) -> IResNet:
     """IResNet of 100 layers."""
     return IResNet(depths=(3, 13, 30, 3), embedding_width=embedding_width, activation=activation, dropout=dropout)
+
+
+@register_model(role="student")
+def iresnet200(*, embedding_width: int = 512, activation: str = "prelu", dropout: float = 0.0) -> IResNet:
+    """IResNet of 200 layers."""
+    return IResNet(depths=(6, 26, 60, 6), embedding_width=embedding_width, activation=activation, dropout=dropout)
+
+
+@register_model(role="teacher")
+def adaface_ir(
+    *,
+    depths: Sequence[int] = (3, 4, 14, 3),
+    widths: Sequence[int] = (64, 128, 256, 512),
+    embedding_width: int = 512,
+    unit: bool = True,
+) -> IResNet:
+    """AdaFace's IR network (CVPR 2022), 50 layers by default; CVLface's is the same without `unit`."""
+    return IResNet(depths=depths, widths=widths, embedding_width=embedding_width, form="adaface", unit=unit)
