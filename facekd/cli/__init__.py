@@ -4,6 +4,7 @@ import importlib
 import io
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -53,20 +54,26 @@ def _register() -> None:
         importlib.import_module(f"facekd.cli.{command}").register(app)
 
 
-def main() -> None:
-    """Entry point: an error becomes one line on stderr and its exit code; `--debug` anywhere shows the traceback."""
+def main(on_loaded: Callable[[], object] = lambda: None) -> None:
+    """Runs the command line: an error becomes one line on stderr and its exit code; `--debug` shows the traceback.
+
+    Args:
+        on_loaded: called when every command is loaded, before one runs.
+    """
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     try:
         _register()
+        command = typer.main.get_command(app)  # what app() does first, where it would let Ctrl-C through
     except KeyboardInterrupt:
         sys.exit(130)
     for stream in (sys.stdout, sys.stderr):  # a name in another encoding is shown with escapes, not refused at the end
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()  # typer itself turns its usage errors into a message and exit 2, an interrupt into exit 1
+        on_loaded()
+        command()  # typer itself turns its usage errors into a message and exit 2, an interrupt into exit 1
     except Exception as error:
         if debug:
             traceback.print_exc()

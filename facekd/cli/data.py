@@ -65,8 +65,8 @@ def pack(
     from facekd.data.opening import open_source
     from facekd.data.packing import pack_records
 
-    opened = open_source(source, size=(size, size))
     with _nothing_kept(out):
+        opened = open_source(source, size=(size, size))
         written = pack_records(opened, out, overwrite=overwrite, track=track)
     _print_written(written, json_output)
 
@@ -156,8 +156,8 @@ def align(
     from facekd.data.align_folder import align_folder
     from facekd.data.detection import YuNet
 
-    opened = YuNet(detector, score_threshold=score)
     with _nothing_kept(out):
+        opened = YuNet(detector, score_threshold=score)
         report = align_folder(
             photographs,
             out,

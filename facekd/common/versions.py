@@ -1,7 +1,5 @@
 """Versions of facekd and of installed packages, for what facekd writes about how something was made."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 # Here, and not in facekd/__init__.py: what lies below imports nothing of the package's public face.
 __version__ = "0.1.0"
 
@@ -13,6 +11,9 @@ def package_version(package: str) -> str:
 
 def package_versions(*packages: str) -> dict[str, str]:
     """Installed versions by distribution; those that are absent are left out."""
+    # 40 ms, which `facekd --help` would wait for, and in which Ctrl-C would show a traceback.
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for package in packages:
         try:

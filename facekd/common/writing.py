@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.parent_folders import parent_folders
 
 LISTING_FILE = ".facekd-files.json"
 """Lists what facekd wrote into a folder that has no card, manifest or index of its own to tell."""
@@ -93,8 +94,7 @@ def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """
     check_free(path, overwrite=overwrite)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_file(path) as (file, temporary):
+        with parent_folders(path), temporary_file(path) as (file, temporary):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -137,23 +137,23 @@ def staged_folder(path: Path, *, durable: bool = False, check: Callable[[], None
     Raises:
         OSError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path)
-    folder, lock = _new_folder(path)
-    try:
-        with lock:
-            yield folder
-            if durable:
-                for file in folder.rglob("*"):
-                    if file.is_file():
-                        sync(file)
-            if check is not None:
-                check()
-            replace_folder(folder, path)
-            if durable:
-                sync(path.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with parent_folders(path):
+        remove_abandoned(path)
+        folder, lock = _new_folder(path)
+        try:
+            with lock:
+                yield folder
+                if durable:
+                    for file in folder.rglob("*"):
+                        if file.is_file():
+                            sync(file)
+                if check is not None:
+                    check()
+                replace_folder(folder, path)
+                if durable:
+                    sync(path.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.parent_folders import parent_folders
 from facekd.common.writing import WriteError, temporary_file
 from facekd.data.recordio import EXACT_FLOAT32, LENGTH_MASK, MAGIC, MAGIC_BYTES
 from facekd.data.source import ALIGNED_SIZE
@@ -43,13 +44,11 @@ class RecordWriter:
         self._rec: BinaryIO | None = None
 
     def __enter__(self) -> "RecordWriter":
-        self._made = [folder for folder in self.path.parents if not folder.exists()]  # the innermost first
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._open.enter_context(parent_folders(self.path))
             opened = [self._open.enter_context(temporary_file(target)) for target in self._targets]
         except OSError as error:
             self._open.close()
-            self._remove_empty_folders()
             raise WriteError(f"cannot write to {self.path.parent}: {error.strerror}") from None
         self._files = [file for file, _ in opened]
         self._temporary = [temporary for _, temporary in opened]
@@ -84,17 +83,10 @@ class RecordWriter:
         finally:
             with contextlib.suppress(OSError):  # of a full disk: closing writes what is buffered once more
                 self._open.close()
-            self._remove_empty_folders()
 
     def _check_targets(self) -> None:
         for target in self._targets:
             _check_target(target, overwrite=self._overwrite)
-
-    def _remove_empty_folders(self) -> None:
-        """Takes away the folders that were made for the files, where none came to be."""
-        with contextlib.suppress(OSError):
-            for folder in self._made:
-                folder.rmdir()
 
     def _finish(self) -> None:
         assert self._rec is not None

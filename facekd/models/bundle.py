@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from facekd.common.errors import FacekdError, UsageError, one_line
-from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.hashing import file_sha256
 from facekd.common.trust import check_all_trusted, names_code
-from facekd.common.validation import shown
 from facekd.common.writing import FolderKind, atomic_folder
+from facekd.models.bundle_files import FITS, check_centres, check_hash, fitting_note, read_header
 from facekd.models.readme import write_readme
 from facekd.models.registry import create_model, find_model
 from facekd.schemas.card import (
@@ -25,7 +24,6 @@ from facekd.schemas.card import (
     HEAD_FILE,
     WEIGHTS_FILE,
     Card,
-    HeadCard,
     read_card,
 )
 
@@ -94,7 +92,8 @@ def save_bundle(
             raise UsageError(f"head centres are {tuple(head_centres.shape)}, the card says {expected}")
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper would put its prefix into every key
     with new_folder(path, overwrite=overwrite) as folder:
-        save_file(_plain(model.state_dict()), folder / WEIGHTS_FILE)
+        state = _plain(model.state_dict())
+        save_file(state, folder / WEIGHTS_FILE, metadata=_note(card, state, folder) or None)
         card = card.model_copy(update={"sha256": file_sha256(folder / WEIGHTS_FILE)})
         if head_centres is not None and card.head is not None:
             save_file(_plain({"centres": head_centres}), folder / HEAD_FILE)
@@ -122,15 +121,11 @@ def load_bundle(path: str | Path) -> Bundle:
     state = _read_weights(path / WEIGHTS_FILE, card.sha256)
     model = _build(card, state, path / WEIGHTS_FILE)
     load_strictly(model, state, source=path / WEIGHTS_FILE)
-    if getattr(model, "embedding_width", None) != card.embedding_width:
-        raise FacekdError(
-            f"{path}: the card says embedding width {card.embedding_width}, its architecture "
-            f"{card.architecture.name} gives {getattr(model, 'embedding_width', None)}"
-        )
+    _check_width(model, card, path)
     centres = None
     if card.head is not None:
         head_state = _read_weights(path / HEAD_FILE, card.head.sha256)
-        _check_centres(path, card, card.head, head_state)
+        check_centres(path, card, card.head, {key: list(value.shape) for key, value in head_state.items()})
         centres = head_state["centres"].float()
     return Bundle(model=model.eval(), card=card, head_centres=centres, path=path)
 
@@ -145,21 +140,18 @@ def verify_bundle(path: str | Path) -> Card:
     """
     path = Path(path)
     card = read_card(path)
-    shapes = _shapes(path / WEIGHTS_FILE, card.sha256)
+    check_all_trusted(card, wanted_by=f"bundle {path}")
+    check_hash(path / WEIGHTS_FILE, card.sha256)
     if names_code(card.architecture.name):
         find_model(card.architecture.name)
     else:
-        _skeleton(card, shapes, path / WEIGHTS_FILE)
+        _, shapes = read_header(path / WEIGHTS_FILE)
+        state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        _check_width(_skeleton(card, state, path / WEIGHTS_FILE), card, path)
     if card.head is not None:
-        _check_centres(path, card, card.head, _shapes(path / HEAD_FILE, card.head.sha256))
+        check_hash(path / HEAD_FILE, card.head.sha256)
+        check_centres(path, card, card.head, read_header(path / HEAD_FILE)[1])
     return card
-
-
-def _check_centres(path: Path, card: Card, head: HeadCard, state: dict[str, torch.Tensor]) -> None:
-    expected = (head.num_identities, card.embedding_width)
-    if set(state) != {"centres"} or tuple(state["centres"].shape) != expected:
-        shapes = {key: list(value.shape) for key, value in state.items()}
-        raise FacekdError(f"{path / HEAD_FILE} holds {shown(shapes)}, not centres of {list(expected)}")
 
 
 def load_teacher(path: str | Path) -> Bundle:
@@ -240,8 +232,8 @@ def _build(card: Card, state: dict[str, torch.Tensor], source: Path) -> nn.Modul
         return create_model(name, **arguments)
 
 
-def _skeleton(card: Card, state: dict[str, torch.Tensor], source: Path) -> None:
-    """Builds the card's architecture on the meta device, and compares it with the shapes of `state`."""
+def _skeleton(card: Card, state: dict[str, torch.Tensor], source: Path) -> nn.Module:
+    """The card's architecture on the meta device, compared with the shapes of `state`."""
     name, arguments = card.architecture.name, card.architecture.arguments
     with _constructor_explained(name, source):
         _check_numbers(arguments, max(sum(value.numel() for value in state.values()), 2**16), source)
@@ -249,6 +241,29 @@ def _skeleton(card: Card, state: dict[str, torch.Tensor], source: Path) -> None:
             skeleton = create_model(name, **arguments)
         _check_fits(skeleton, state, source)
         _check_buffers(skeleton, source)
+    return skeleton
+
+
+def _check_width(model: nn.Module, card: Card, path: Path) -> None:
+    if getattr(model, "embedding_width", None) != card.embedding_width:
+        raise FacekdError(
+            f"{path}: the card says embedding width {card.embedding_width}, its architecture "
+            f"{card.architecture.name} gives {getattr(model, 'embedding_width', None)}"
+        )
+
+
+def _note(card: Card, state: dict[str, torch.Tensor], folder: Path) -> dict[str, str]:
+    """For the metadata of the weights: that they were seen to fit the card; nothing where they do not, or may not.
+
+    Only for models that facekd itself builds: those of others may change under the same name and version.
+    """
+    try:
+        if not find_model(card.architecture.name).build.__module__.startswith("facekd.models."):
+            return {}
+        _check_width(_skeleton(card, state, folder / WEIGHTS_FILE), card, folder)
+    except FacekdError:
+        return {}
+    return {FITS: fitting_note(card)}
 
 
 @contextmanager
@@ -298,30 +313,8 @@ def _check_buffers(skeleton: nn.Module, source: Path) -> None:
 
 
 def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:
-    _check_hash(file, sha256)
+    check_hash(file, sha256)
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise FacekdError(f"{file} is not a safetensors file ({error})") from error
-
-
-def _shapes(file: Path, sha256: str) -> dict[str, torch.Tensor]:
-    """As `_read_weights`, of tensors on the meta device: their shapes alone."""
-    _check_hash(file, sha256)
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {key: torch.empty(opened.get_slice(key).get_shape(), device="meta") for key in list(opened.keys())}
-    except (SafetensorError, OSError) as error:
-        raise FacekdError(f"{file} is not a safetensors file ({error})") from error
-
-
-def _check_hash(file: Path, sha256: str) -> None:
-    if not file.is_file():
-        raise FacekdError(f"{file} is missing: the bundle is incomplete; restore it from its source")
-    found = file_sha256(file)
-    if found != sha256:
-        check_not_a_stand_in(file, "the weights of a bundle", empty=False)
-        raise FacekdError(
-            f"{file} is not what its card describes: sha256 {found[:12]}..., the card says "
-            f"{sha256[:12] or 'nothing'}...; it was changed or damaged, restore the bundle from its source"
-        )

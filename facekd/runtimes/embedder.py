@@ -15,6 +15,9 @@ from facekd.schemas.input_spec import InputSpec
 if TYPE_CHECKING:
     import torch
 
+MOST_PIXELS = 1 << 24
+"""Of an image that a model takes: 4,096 x 4,096, facekd's choice. Two of them as float32 are 400 MB."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,13 +49,19 @@ class FileEmbedder:
         embedding_width: e; None runs the model to find it, and to see whether a batch declared free really is.
 
     Raises:
-        UsageError: no output of the model can be an embedding.
+        UsageError: no output of the model can be an embedding, or its images are too large.
         FacekdError: the model cannot be run, or its embeddings are not numbers.
     """
 
     def __init__(self, session: Session, encoding: InputEncoding, *, embedding_width: int | None = None) -> None:
         self.session = session
         self.encoding = encoding
+        height, width = encoding.spec.size
+        if height * width > MOST_PIXELS:
+            raise UsageError(
+                f"{session.path} takes images of {width:,} x {height:,} pixels: facekd runs models of up to "
+                f"{MOST_PIXELS:,} pixels an image, and face models take 112 x 112 or so"
+            )
         if embedding_width is None and not session.output.is_embedding:
             outputs = [(tensor.name, list(tensor.shape)) for tensor in session.outputs]
             raise UsageError(f"{session.path} has outputs {outputs}: none is an embedding [b, e]")

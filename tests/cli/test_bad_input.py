@@ -161,7 +161,7 @@ def test_what_nobody_foresaw_is_one_line_too(
     def fail(path: Path) -> None:
         raise RuntimeError(f"line\nbreak in {path}")
 
-    monkeypatch.setattr("facekd.models.bundle.verify_bundle", fail)
+    monkeypatch.setattr("facekd.models.bundle_files.verified_by_note", fail)
     assert run(monkeypatch, "info", place / "student") == 1
     err = capfd.readouterr().err
     assert err.startswith("facekd: unexpected RuntimeError: line break in ") and err.endswith(

@@ -1,8 +1,14 @@
 """`facekd --help` answers at once: the verbs import what is heavy only when they run."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 HEAVY = ("torch", "numpy", "cv2", "onnx", "onnxruntime", "timm", "pydantic", "matplotlib", "fsspec")
 
@@ -38,3 +44,32 @@ def test_an_interrupt_while_the_command_starts_shows_no_traceback() -> None:
         [sys.executable, "-c", code.replace("INTERRUPT", interrupt)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 130 and not done.stderr
+
+
+@pytest.mark.parametrize("module", ["typer", "facekd.cli", "facekd.cli.benchmark"])
+def test_an_interrupt_while_a_module_is_imported_shows_nothing(tmp_path: Path, module: str) -> None:
+    """Seen: Ctrl-C in the first 0.2 s, while typer is imported, showed a traceback."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "facekd", "--help"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interrupt_at_any_moment_shows_no_line_of_facekds_code() -> None:
+    """Twenty moments of a start; before facekd's first lines Python itself answers, with a traceback of its own."""
+    for step in range(20):
+        with subprocess.Popen([sys.executable, "-m", "facekd", "--help"], stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(0.03 * step)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            said = process.stderr.read()
+        assert not re.search(r"facekd/(__main__|cli|common)", said), said

@@ -149,7 +149,7 @@ def test_a_write_that_fails_leaves_the_old_bundle_and_nothing_else(
     make(tmp_path / "bundle")
     before = {p.name: p.read_bytes() for p in (tmp_path / "bundle").iterdir()}
 
-    def disk_full(*arguments: object) -> None:
+    def disk_full(*arguments: object, **_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bundle_module, "save_file", disk_full)
