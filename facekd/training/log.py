@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +75,35 @@ class NoLog(TrainingLog):
         """Nothing was opened."""
 
 
+class Pace:
+    """Seconds a step, of the most recent steps: the first one, with whatever starts up in it, does not count.
+
+    Args:
+        recent: steps that count, facekd's choice.
+    """
+
+    def __init__(self, recent: int = 100) -> None:
+        self._stamps: deque[tuple[int, float]] = deque(maxlen=recent + 1)
+        self._start = (0, time.monotonic())
+
+    def start(self, done: int) -> None:
+        """Begins to count, after `done` steps of an earlier session."""
+        self._stamps.clear()
+        self._start = (done, time.monotonic())
+
+    def add(self, done: int) -> None:
+        """So many steps are done now."""
+        if done > (self._stamps[-1] if self._stamps else self._start)[0]:
+            self._stamps.append((done, time.monotonic()))
+
+    def seconds_a_step(self) -> float:
+        """By the recent steps; of the first step alone as long as there is no other; 0 before it."""
+        if not self._stamps:
+            return 0.0
+        first, last = self._stamps[0] if len(self._stamps) > 1 else self._start, self._stamps[-1]
+        return (last[1] - first[1]) / (last[0] - first[0])
+
+
 class Reporter:
     """Lines and a progress bar on stderr; plain lines alone where stderr is not a terminal.
 
@@ -87,8 +117,7 @@ class Reporter:
         self.quiet = quiet
         self._bar: ProgressBar | None = None
         self._shown = contextlib.ExitStack()
-        self._started = time.monotonic()
-        self._first = 0
+        self._pace = Pace()
 
     def say(self, text: str) -> None:
         """One line for the person."""
@@ -101,12 +130,14 @@ class Reporter:
 
     def start(self, done: int, total: int) -> None:
         """Begins counting steps."""
-        self._started, self._first = time.monotonic(), done
+        self._pace = Pace()
+        self._pace.start(done)
         if self.console.is_terminal and not self.quiet:
             self._bar = self._shown.enter_context(progress_bar("steps", total, done=done, console=self.console))
 
     def advance(self, done: int) -> None:
-        """Moves the bar."""
+        """Counts a step, and moves the bar."""
+        self._pace.add(done)
         if self._bar is not None:
             self._bar.move(done)
 
@@ -116,8 +147,9 @@ class Reporter:
             self._bar.move(done)
             self._bar.describe(text)
         elif not self.quiet:
-            pace = (time.monotonic() - self._started) / max(1, done - self._first)
-            self._print(f"step {done}/{total}  {text}  {clock(pace * (total - done))} left")
+            self._pace.add(done)
+            left = self._pace.seconds_a_step() * (total - done)
+            self._print(f"step {done}/{total}  {text}  {clock(left)} left")
 
     def stop(self) -> None:
         """Takes the bar away."""
