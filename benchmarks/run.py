@@ -38,6 +38,7 @@ from facekd.schemas.record import (
 
 GEMM_SECONDS = 3.0
 PROFILE_RUNS = 20
+_START_S = 3.0  # a process that imports a runtime and opens a model, on two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,32 @@ class HostRun:
     commit: str | None = None
 
 
-def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: bool = False) -> list[Record]:
-    """Measures and returns the records, in order.
+def expected_time(cells: int, plan: Plan) -> str:
+    """About how long so many measurements take, in words: from one repeat each to as many as the plan allows."""
+    low, high = (
+        cells * (_START_S + warm_up + repeats * plan.duration_s)
+        for warm_up, repeats in ((0.5, 1), (plan.max_warm_up_s, plan.max_repeats))
+    )
+    slow_ms = 1e3 * plan.duration_s / plan.min_runs
+    return (
+        f"{cells} measurements take about {_minutes(low)} to {_minutes(high)}: an estimate, from {plan.duration_s:g} s "
+        f"each, measured up to {plan.max_repeats} times until the median is known to {100 * plan.interval:g} %; longer "
+        f"for models of more than {slow_ms:.0f} ms an image"
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def run_on_host(
+    subjects: Sequence[Subject],
+    settings: HostRun,
+    *,
+    progress: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[Record]:
+    """Measures and returns the records, in order; `tell` is told at the start how long several will take, about.
 
     Raises:
         UsageError: a model cannot take one of the batches; before anything is measured.
@@ -90,6 +115,9 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
     for subject, _, batch, _ in cells:
         if problem := subject.batch_problem(batch):
             raise UsageError(f"--batch {batch}: {problem}")
+    if len(cells) > 1:
+        beside = " (the accuracy on --pairs not counted)" if settings.pairs is not None else ""
+        tell(expected_time(len(cells), settings.plan) + beside)
     run = uuid.uuid4().hex[:12]
     commit = settings.commit or git_commit()
     device = Device(**describe_host())
@@ -118,12 +146,12 @@ def run_on_host(subjects: Sequence[Subject], settings: HostRun, *, progress: boo
                     peaks[key] = measure_peak(*key, cores=settings.cores)
                 peak = peaks[key]
 
-            def tell(phase: str, seconds: float, title: str = title, index: int = index) -> None:
+            def show(phase: str, seconds: float, title: str = title, index: int = index) -> None:
                 share = seconds / max(settings.plan.duration_s, 0.1)
                 bar.describe(f"{title}: {phase}")
                 bar.move(index + (min(share, 1) * 0.9 if phase == "timing" else 0))
 
-            found = measure_cell(subject, threads, batch, settings, tell, units=units)
+            found = measure_cell(subject, threads, batch, settings, show, units=units)
             latency = Latency(**found["latency"])
             record = Record(
                 id=uuid.uuid4().hex,

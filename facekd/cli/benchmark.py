@@ -23,6 +23,7 @@ from facekd.cli.parsing import (
 )
 from facekd.cli.record_output import show_records
 from facekd.common.errors import UsageError
+from facekd.common.text import plain
 
 Models = Annotated[
     list[Path], typer.Argument(help="Artefact folders, folders of artefacts, bundles, .onnx and .tflite files.")
@@ -164,17 +165,22 @@ def run(
         out=out,
         commit=commit,
     )
-    show_records(run_on_host(subjects, settings, progress=sys.stderr.isatty()), out, json_output)
+    show_records(run_on_host(subjects, settings, progress=sys.stderr.isatty(), tell=_on_stderr), out, json_output)
+
+
+def _on_stderr(text: str) -> None:
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 def _run_on_phones(serials: list[str], subjects: Any, **settings: Any) -> list[Any]:
     from facekd.benchmarks.phone import Phone
     from facekd.benchmarks.phone_run import PhoneRun, run_on_phones
+    from facekd.benchmarks.phone_server import server_left_as_found
     from facekd.common.progress import progress_bar
 
     phones = [Phone(serial) for serial in serials]
     cells = len(phones) * len(subjects) * len(settings["threads"])
-    with progress_bar(f"{cells} measurements") as bar:
+    with server_left_as_found(), progress_bar(f"{cells} measurements") as bar:
         return run_on_phones(phones, subjects, PhoneRun(**settings), tell=bar.describe)
 
 

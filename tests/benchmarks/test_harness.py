@@ -121,3 +121,19 @@ def test_a_disturbed_run_is_flagged(
 def test_runs_are_bounded() -> None:
     latency = Script(repeat(0.001)).measure(Plan(min_runs=10, duration_s=60, max_runs=500)).latency
     assert latency["runs"] == 500
+
+
+def test_the_expected_time_is_said_and_holds_what_a_measurement_can_take() -> None:
+    """Seen: five models, and no word of how long they take."""
+    import re
+
+    from facekd.benchmarks.run import expected_time
+
+    plan = Plan(duration_s=10, max_repeats=4, max_warm_up_s=5, min_runs=64, interval=0.05)
+    text = expected_time(5, plan)
+    found = re.match(r"5 measurements take about (\d+) s to (\d+) min: an estimate, ", text)
+    assert found is not None, text
+    # The shortest possible: one repeat each; the longest: the whole warm-up and every repeat.
+    assert 5 * 10 <= int(found[1]) <= 5 * 15
+    assert 5 * (5 + 4 * 10) / 60 <= float(found[2]) <= 5 * (5 + 4 * 10 + 5) / 60
+    assert "more than 156 ms an image" in text  # 64 runs of it take 10 s
