@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from facekd.export.rewrite import count_prelu, fold_batch_norms, rewrite_prelu
+from facekd.export.rewrite import count_layers, count_prelu, fold_batch_norms, merge_branches, rewrite_prelu
 from facekd.schemas.input_spec import InputSpec
 
 INPUT_NAME = "image"
@@ -21,18 +21,26 @@ class Network:
         input: its input spec.
         embedding_width: e.
         metadata: strings for the file itself: name, preprocessing, colour order, bundle hash, threshold.
+        merged: of a re-parameterised network, its layers before and after, in words.
     """
 
     module: nn.Module
     input: InputSpec
     embedding_width: int
     metadata: dict[str, str]
+    merged: str | None = None
 
     @classmethod
     def build(cls, model: nn.Module, *, spec: InputSpec, embedding_width: int, metadata: dict[str, str]) -> "Network":
-        """Folds a copy of `model`; the bundle's own module stays as it is, since it is the reference."""
-        folded = fold_batch_norms(model).requires_grad_(False)
-        return cls(module=folded, input=spec, embedding_width=embedding_width, metadata=metadata)
+        """Merges and folds a copy of `model`; the bundle's own module stays as it is, since it is the reference."""
+        merged = merge_branches(model)
+        before, after = count_layers(model), count_layers(merged)
+        folded = fold_batch_norms(merged).requires_grad_(False)
+        said = None
+        if before[0] != after[0]:
+            final = count_layers(folded)
+            said = f"{before[0]} convolutions and {before[1]} batch norms to {final[0]} and {final[1]}"
+        return cls(module=folded, input=spec, embedding_width=embedding_width, metadata=metadata, merged=said)
 
     def module_for(self, *, preprocess: str, prelu_form: str) -> nn.Module:
         """The module to convert: `prelu_form` applied, wrapped in the normalisation with preprocess "in"."""

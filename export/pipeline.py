@@ -239,7 +239,7 @@ def _verified(
         latency=latency,
         quantisation=conversion.quantisation,
         golden=files,
-        details=conversion.details,
+        details={**conversion.details, **({"merged": merged} if (merged := reference.network.merged) else {})},
         seconds=0.0,
         versions=package_versions("facekd", *conversion.packages),
         files=hash_files(folder),

@@ -120,6 +120,32 @@ def count_prelu(model: nn.Module) -> int:
     return sum(isinstance(module, nn.PReLU) for module in model.modules())
 
 
+def merge_branches(model: nn.Module) -> nn.Module:
+    """A copy in which the branches of re-parameterisable networks (MobileOne, RepViT, FastViT) are one convolution.
+
+    By timm's own merge, of timm's modules alone: a module of somebody's own may mean something else by `fuse`.
+    """
+    from timm.models import reparameterize_model
+
+    model = copy.deepcopy(model).eval()
+
+    def merge(parent: nn.Module) -> None:
+        for name, child in list(parent.named_children()):
+            if type(child).__module__.startswith("timm."):
+                setattr(parent, name, reparameterize_model(child, inplace=True))
+            else:
+                merge(child)
+
+    merge(model)
+    return model
+
+
+def count_layers(model: nn.Module) -> tuple[int, int]:
+    """(convolutions, batch norms) of a network."""
+    modules = list(model.modules())
+    return sum(isinstance(m, nn.Conv2d) for m in modules), sum(isinstance(m, nn.BatchNorm2d) for m in modules)
+
+
 def fold_batch_norms(model: nn.Module) -> nn.Module:
     """A copy in which every batch norm that directly follows a convolution or linear layer is folded into it.
 

@@ -4,6 +4,7 @@ Each is the function that the command of the same name calls. Everything here ca
 heavy is imported before a name is used.
 """
 
+from collections.abc import Sized
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.detection import YuNet
 from facekd.data.opening import load_verification_set, open_source
-from facekd.data.source import Identities, Source
+from facekd.data.source import Source, count_identities
 from facekd.data.verification_set import VerificationSet
 from facekd.distillation.build import build_task as build_task_of_source
 from facekd.distillation.losses.base import DistillationBatch, DistillationLoss, LossSettings, Shapes
@@ -125,17 +126,18 @@ def evaluate_pairs(
     return evaluate_verification(opened, found)  # type: ignore[arg-type]
 
 
-def build_task(recipe: Recipe, identities: Source | int) -> DistillationTask:
+def build_task(recipe: Recipe, identities: Source | Sized | int) -> DistillationTask:
     """The task that a recipe describes: student, head, teacher and losses as one module, images and labels to a loss.
 
     Args:
         recipe: see `load_recipe`.
-        identities: the training faces, or how many people they show, where they come from a DataLoader of your own.
+        identities: the training faces, or how many people they show, where they come from a DataLoader of your own;
+            or a map-style Dataset of (image, label) that states its labels.
 
     Raises:
-        UsageError: what the recipe names does not fit together.
+        UsageError: what the recipe names does not fit together, or a Dataset does not say how many people it shows.
     """
-    return build_task_of_source(recipe, Identities(identities) if isinstance(identities, int) else identities)
+    return build_task_of_source(recipe, identities if isinstance(identities, Source) else count_identities(identities))
 
 
 def train(

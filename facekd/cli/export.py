@@ -136,6 +136,8 @@ def convert(
     else:
         cells_table(cells, f"Export of {name}").print(full_width=True)
         print_text(caption(manifests))
+        if merged := next((m.details["merged"] for m in manifests if "merged" in m.details), None):
+            print_text(f"branches merged: {merged}")
         for reason in reasons(cells):
             print_text(reason)
         for cell in cells:

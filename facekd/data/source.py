@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from facekd.common.errors import FacekdError
+from facekd.common.errors import FacekdError, UsageError
 from facekd.common.hashing import parts_sha256
 
 ALIGNED_SIZE = (112, 112)
@@ -54,6 +54,34 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """sha256 (hex) that changes when the data does, cheap to compute: of the index and sizes, not the pixels."""
         ...
+
+
+def count_identities(given: object) -> "Identities":
+    """How many people a number, or somebody's own map-style Dataset of (image, label), stands for.
+
+    Of a Dataset `num_identities`, `num_classes`, `classes`, `targets` or `labels` is read, the first that it has: to
+    count labels by reading every image would take long.
+
+    Raises:
+        UsageError: it states none of them, or no number of people above 0.
+    """
+    if isinstance(given, int):
+        return Identities(given)
+    kind = type(given).__name__
+    count: object = None
+    for name in ("num_identities", "num_classes"):
+        count = count if count is not None else getattr(given, name, None)
+    if count is None and (classes := getattr(given, "classes", None)) is not None:
+        count = len(classes)
+    for name in ("targets", "labels"):
+        if count is None and (labels := getattr(given, name, None)) is not None:
+            count = int(np.max(np.asarray(labels))) + 1 if len(labels) else 0
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise UsageError(
+            f"{kind} does not say how many people it shows: give it num_identities (or targets, the label of each "
+            "image), or give build_task the number"
+        )
+    return Identities(int(count), name=kind)
 
 
 class Identities:

@@ -1,5 +1,6 @@
 """From a recipe to its task: the networks, heads and losses it names, checked against one another."""
 
+import logging
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,8 @@ from facekd.models.registry import Backbone
 from facekd.recipe import Recipe
 from facekd.recipe.methods import Entry
 from facekd.schemas.input_spec import InputSpec
+
+log = logging.getLogger(__name__)
 
 
 def build_task(recipe: Recipe, source: Source) -> DistillationTask:
@@ -134,6 +137,17 @@ def _frozen_head(classes: Classes) -> MarginHead:
     return head.requires_grad_(False).eval()
 
 
+def _warn_of_grids(name: str, student: nn.Module, teacher: Teacher) -> None:
+    """Says where a student's map has less than half, or more than twice, as many rows or columns as the teacher's."""
+    mine, theirs = getattr(student, "feature_grid", None), teacher.grid
+    if mine and theirs and not all(0.5 <= own / other <= 2 for own, other in zip(mine, theirs, strict=True)):
+        log.warning(
+            "%s: the student's map is %dx%d, the teacher's tokens are %dx%d: a place of one stands for several of the "
+            "other; a map nearer to it teaches better (model.arguments.features, or stem_stride=1, of timm students)",
+            name, *mine, *theirs,
+        )  # fmt: skip
+
+
 def _build_losses(
     entries: list[Entry], student: nn.Module, teacher: Teacher, *, identities: int
 ) -> dict[str, DistillationLoss]:
@@ -159,4 +173,6 @@ def _build_losses(
                 f"{entry.name} reads the student's feature map, but {type(student).__name__} has no forward_features, "
                 "feature_channels and feature_grid (see facekd.models.registry.Backbone)"
             )
+        if loss.needs_tokens:
+            _warn_of_grids(entry.name, student, teacher)
     return losses

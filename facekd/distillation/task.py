@@ -109,9 +109,7 @@ class DistillationTask(nn.Module):
             x = _like_weights(x, self.student)
         tokens = None
         if self._needs_tokens:
-            backbone = cast(Backbone, self.student)
-            features = backbone.forward_features(x)
-            embedding = backbone.forward_head(features)
+            features, embedding = tapped(self.student, x)
             tokens = features.flatten(2).transpose(1, 2)
         else:
             embedding = self.student(x)
@@ -214,6 +212,20 @@ class EmbeddingTeacher(nn.Module):
         """Normalised images [b, 3, H, W] -> raw embeddings [b, e]."""
         embedding: torch.Tensor = self.teacher(x).embedding
         return embedding
+
+
+def tapped(student: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised images [b, 3, H, W] -> the map that losses look at [b, c, h, w], embeddings [b, e].
+
+    By `forward_tapped` of a student that looks at another map than its last; else by those of `Backbone`.
+    """
+    forward = getattr(student, "forward_tapped", None)
+    if forward is not None:
+        both: tuple[torch.Tensor, torch.Tensor] = forward(x)
+        return both
+    backbone = cast(Backbone, student)
+    features = backbone.forward_features(x)
+    return features, backbone.forward_head(features)
 
 
 def _like_weights(x: torch.Tensor, module: nn.Module) -> torch.Tensor:

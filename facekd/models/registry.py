@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import nn
 
-from facekd.common.errors import UsageError
+from facekd.common.errors import UsageError, one_line
 from facekd.common.registry import Registry
 from facekd.common.validation import shown
+from facekd.schemas.input_spec import InputSpec
 
 Role = Literal["student", "teacher"]
 Function = TypeVar("Function", bound=Callable[..., nn.Module])
@@ -54,11 +55,14 @@ class ModelEntry:
     summary: str
 
 
+LIBRARIES = ("timm", "torchvision")
+"""Whose CNNs are students by name: `timm/<name>`."""
+
 MODELS: Registry[ModelEntry] = Registry(
     "model",
     package="facekd.models.architectures",
     group="facekd.models",
-    example="timm/<name> or package.module:function",
+    example="timm/<name>, torchvision/<name> or package.module:function",
 )
 """By an entry point too: a function that builds a model, decorated by `register_model` or not."""
 
@@ -79,16 +83,15 @@ def register_model(*, role: Role, name: str | None = None) -> Callable[[Function
 
 
 def find_model(name: str) -> ModelEntry:
-    """The model of a name: registered, `timm/<name>`, or `package.module:function` of a trusted module.
+    """The model of a name: registered, of timm or torchvision, or `package.module:function` of a trusted module.
 
     Raises:
         UsageError: there is none.
     """
-    if name.startswith("timm/"):
-        student = MODELS.find("timm_student")
-        return replace(
-            student, name=name, build=lambda **given: student.build(model=name.removeprefix("timm/"), **given)
-        )
+    library, slash, model = name.partition("/")
+    if slash and library in LIBRARIES:
+        student = MODELS.find(f"{library}_student")
+        return replace(student, name=name, build=lambda **given: student.build(model=model, **given))
     found: Any = MODELS.find(name, wanted_by="the model")
     if isinstance(found, ModelEntry):
         return found
@@ -107,8 +110,9 @@ def create_model(name: str, /, **arguments: Any) -> nn.Module:
     """Builds a model with fresh weights; nothing is ever downloaded.
 
     Args:
-        name: a registered name; `timm/<name>` for a timm CNN as student; or `package.module:function`, a function of
-            the user's own that returns a module, if its module is trusted (facekd.common.trust).
+        name: a registered name; `timm/<name>` or `torchvision/<name>` for a CNN of theirs as student; or
+            `package.module:function`, a function of the user's own that returns a module, if its module is trusted
+            (facekd.common.trust).
         arguments: passed to the model's function.
 
     Raises:
@@ -119,7 +123,38 @@ def create_model(name: str, /, **arguments: Any) -> nn.Module:
     model = build(**arguments)
     if not isinstance(model, nn.Module):
         raise UsageError(f"model {name!r} returned {type(model).__name__}, not a torch.nn.Module")
+    if not isinstance(getattr(model, "embedding_width", None), int):
+        model.embedding_width = _embedding_width(name, model)  # type: ignore[assignment]
     return model
+
+
+def _embedding_width(name: str, model: nn.Module) -> int:
+    """Of a module of somebody's own that does not state it: what it returns for two images of the usual size.
+
+    Raises:
+        UsageError: it takes no such images, or returns no embeddings.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    device = next((value.device for value in (*model.parameters(), *model.buffers())), None)
+    try:
+        with torch.no_grad():
+            output = model.eval()(torch.zeros(2, 3, *InputSpec().size, device=device))
+    except Exception as error:  # somebody's own code may fail at any line
+        reason = one_line(f"{type(error).__name__}: {error}", limit=200)
+        raise UsageError(
+            f"model {name!r} is not a student: it has no embedding_width and fails on images [2, 3, 112, 112] "
+            f"({reason}), which a student maps to embeddings [2, e]"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != 2:
+        found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise UsageError(
+            f"model {name!r} is not a student: it has no embedding_width and returns {found} for images "
+            "[2, 3, 112, 112], which a student maps to embeddings [2, e]"
+        )
+    return int(output.shape[1])
 
 
 def create_student(name: str, /, **arguments: Any) -> nn.Module:

@@ -42,6 +42,9 @@ class LoaderBatches:
     """
 
     def __init__(self, loader: Loader, training: TrainingConfig, *, name: str = "a DataLoader") -> None:
+        if isinstance(loader, torch.utils.data.Dataset):
+            kind = type(loader).__name__
+            raise UsageError(f"{kind} is a Dataset: give torch.utils.data.DataLoader(it, batch_size=...)")
         self._loader, self._training = loader, training
         self.name = name
         self.batches_per_epoch = len(loader)

@@ -5,6 +5,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from facekd.common.errors import UsageError
 from facekd.distillation.teachers.base import (
     BundleTeacher,
     TeacherOutput,
@@ -33,6 +34,8 @@ class CnnTeacher(BundleTeacher):
     def __init__(self, backbone: nn.Module) -> None:
         if not isinstance(backbone, Backbone):
             raise what_may_teach(backbone)
+        if getattr(backbone, "features", None) is not None:
+            raise UsageError("a CNN that was a student with model.arguments.features cannot teach by its map")
         super().__init__(backbone)
         self.grid = backbone.feature_grid
         self.token_width = backbone.feature_channels

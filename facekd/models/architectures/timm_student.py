@@ -18,12 +18,16 @@ class TimmStudent(StudentNetwork):
         body: a timm model whose `forward_features` maps [b, 3, H, W] to [b, c, h, w].
         embedding_width: e.
         image_size: (height, width) in pixels; the head's kernel is the grid this gives.
+        features: the stage whose map distillation looks at, as timm counts them; None, the last map, which the
+            embedding is made of in any case.
 
     Raises:
-        UsageError: the body's features are not a channels-first map.
+        UsageError: the body's features are not a channels-first map, or it has no such stage.
     """
 
-    def __init__(self, *, body: nn.Module, embedding_width: int, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self, *, body: nn.Module, embedding_width: int, image_size: tuple[int, int], features: int | None = None
+    ) -> None:
         super().__init__()
         self.body: Any = body
         self.embedding_width = embedding_width
@@ -37,11 +41,46 @@ class TimmStudent(StudentNetwork):
         self.feature_grid: tuple[int, int] = (shape[2], shape[3])
         self.head = global_depthwise_head(self.feature_channels, self.feature_grid, embedding_width)
         initialise_convolutions(self.head)
+        self.features = features
+        if features is not None:
+            tapped = self._probe_tap(image_size, shape)
+            self.feature_channels, self.feature_grid = tapped[1], (tapped[2], tapped[3])
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [b, 3, H, W] -> the body's last map [b, c, h, w]."""
         output: torch.Tensor = self.body.forward_features(x)
         return output
+
+    def forward_tapped(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised images [b, 3, H, W] -> the map that distillation looks at [b, c, h, w], embeddings [b, e]."""
+        if self.features is None:
+            last = tapped = self.forward_features(x)
+        else:
+            last, (tapped,) = self.body.forward_intermediates(x, indices=[self.features])
+        return tapped, self.forward_head(last)
+
+    def _probe_tap(self, image_size: tuple[int, int], last: torch.Size) -> torch.Size:
+        device = next(self.body.parameters()).device
+        modes = [(module, module.training) for module in self.body.modules()]
+        self.body.eval()
+        try:
+            with torch.no_grad():
+                image = torch.zeros(1, 3, *image_size, device=device)
+                output, (tapped,) = self.body.forward_intermediates(image, indices=[self.features])
+        except (AttributeError, AssertionError, IndexError, ValueError, TypeError) as error:
+            stages = [stage["reduction"] for stage in getattr(self.body, "feature_info", [])]
+            raise UsageError(
+                f"timm/{type(self.body).__name__} has no map features={self.features} ({error}); its maps are smaller "
+                f"than the image by {', '.join(map(str, stages)) or 'nothing that it states'}: count from 0, or from "
+                "the end with -1"
+            ) from error
+        finally:
+            for module, training in modes:
+                module.training = training
+        if output.shape != last or tapped.ndim != 4:
+            raise UsageError(f"timm/{type(self.body).__name__} does not show its maps as it runs: leave features out")
+        result: torch.Size = tapped.shape
+        return result
 
 
 @register_model(role="student")
@@ -51,9 +90,10 @@ def timm_student(
     embedding_width: int = 512,
     img_size: int | tuple[int, int] = 112,
     stem_stride: int | None = None,
+    features: int | None = None,
     **body_arguments: Any,
 ) -> TimmStudent:
-    """Any timm CNN (also as timm/<name>); stem_stride=1 keeps a 7x7 grid at 112x112 where 4x4 would be left."""
+    """Any timm CNN (also as timm/<name>); stem_stride=1 or features=-2 give distillation a 7x7 map instead of 4x4."""
     check_timm_name(model)
     check_timm_arguments(model, body_arguments)
     import timm
@@ -65,7 +105,7 @@ def timm_student(
         raise UsageError(f"timm/{model}: timm refuses {body_arguments or 'these arguments'} ({error})") from error
     if stem_stride is not None:
         _set_stem_stride(body, stem_stride)
-    return TimmStudent(body=body, embedding_width=embedding_width, image_size=size)
+    return TimmStudent(body=body, embedding_width=embedding_width, image_size=size, features=features)
 
 
 def check_timm_name(name: str) -> None:
