@@ -1,6 +1,5 @@
 """Opens data from a path or a short description: faces to train on, and pairs to verify."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,15 +8,12 @@ from facekd.common.file_kind import check_not_a_stand_in
 from facekd.data.cfp import is_cfp_split, load_cfp
 from facekd.data.pairs import is_pair_list, load_pairs
 from facekd.data.source import ALIGNED_SIZE, Source
-from facekd.data.sources import SOURCES, SourceKind
+from facekd.data.sources import find_source, that_opens, valid_sources
 from facekd.data.subset import Subset
 from facekd.data.synthetic_pairs import synthetic_pairs
 from facekd.data.unread import describe_file
 from facekd.data.verification_bin import read_bin
 from facekd.data.verification_set import VerificationSet
-
-_CODE = re.compile(r"([A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(.*))?", re.DOTALL)
-"""`package.module:Class`, then perhaps what it opens."""
 
 
 def open_source(
@@ -50,34 +46,11 @@ def open_source(
     return Subset.by_identity(source, max_identities=max_identities, min_images=min_images, max_images=max_images)
 
 
-def find_source(text: str) -> tuple[type[SourceKind], str] | None:
-    """The kind of source that a text names, or that opens a path and is no mere folder of images, and what it opens.
-
-    None where no kind claims the text; nothing is opened.
-
-    Raises:
-        UsageError: several kinds claim it, or it names code that is not trusted.
-    """
-    names = SOURCES.names()
-    name, colon, rest = text.partition(":")
-    if colon and name in names:
-        return SOURCES.find(name), rest
-    if (code := _CODE.fullmatch(text)) and not Path(text).exists():
-        return SOURCES.find(code[1]), code[2] or ""
-    kind = _that_opens(text, catch_all=False)
-    return None if kind is None else (kind, text)
-
-
-def valid_sources() -> str:
-    """What one can give to open a source, in words."""
-    return ", ".join(example for name in SOURCES.names() if (example := SOURCES.find(name).example))
-
-
 def _open(text: str, size: tuple[int, int] | None) -> Source:
     found = find_source(text)
     if found is not None:
         return found[0].open(found[1], size=size)
-    kind = _that_opens(text, catch_all=True)
+    kind = that_opens(text, catch_all=True)
     if kind is not None:
         return kind.open(text, size=size)
     path, valid = Path(text), valid_sources()
@@ -85,16 +58,6 @@ def _open(text: str, size: tuple[int, int] | None) -> Source:
         raise UsageError(f"no data at {path}: give {valid}")
     check_not_a_stand_in(path, "a source of faces", empty=False)
     raise UsageError(f"{path} is not a source of faces{describe_file(path)}; give {valid}")
-
-
-def _that_opens(text: str, *, catch_all: bool) -> type[SourceKind] | None:
-    """The one kind of these that says it opens a path. Raises UsageError where several do."""
-    kinds = {name: SOURCES.find(name) for name in SOURCES.names()}
-    found = [name for name, kind in kinds.items() if kind.catch_all == catch_all and kind.opens(Path(text))]
-    if len(found) > 1:
-        choices = " or ".join(f"{name}:{text}" for name in found)
-        raise UsageError(f"{text} can be read as {' and as '.join(found)}: give {choices}")
-    return kinds[found[0]] if found else None
 
 
 def load_verification_set(

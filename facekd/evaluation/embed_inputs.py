@@ -11,8 +11,9 @@ from facekd.common.errors import UsageError
 from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import decode_image
 from facekd.data.image_files import file_size, in_words, list_images, read_image_file
-from facekd.data.opening import find_source, open_source, valid_sources
+from facekd.data.opening import open_source
 from facekd.data.source import Source
+from facekd.data.sources import find_source, valid_sources
 
 
 class NamedImages(Protocol):

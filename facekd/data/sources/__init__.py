@@ -4,10 +4,12 @@ A kind of your own is a class in any package, named on the command line or in a 
 its name once its package registers it under the entry-point group `facekd.sources`.
 """
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from facekd.common.errors import UsageError
 from facekd.common.registry import Registry
 from facekd.data.source import Source
 
@@ -46,3 +48,39 @@ class SourceKind(ABC):
 
 SOURCES: Registry[type[SourceKind]] = Registry("data source", package="facekd.data.sources", group="facekd.sources")
 """Name -> kind."""
+
+_CODE = re.compile(r"([A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(.*))?", re.DOTALL)
+"""`package.module:Class`, then perhaps what it opens."""
+
+
+def find_source(text: str) -> tuple[type[SourceKind], str] | None:
+    """The kind of source that a text names, or that opens a path and is no mere folder of images, and what it opens.
+
+    None where no kind claims the text; nothing is opened.
+
+    Raises:
+        UsageError: several kinds claim it, or it names code that is not trusted.
+    """
+    names = SOURCES.names()
+    name, colon, rest = text.partition(":")
+    if colon and name in names:
+        return SOURCES.find(name), rest
+    if (code := _CODE.fullmatch(text)) and not Path(text).exists():
+        return SOURCES.find(code[1]), code[2] or ""
+    kind = that_opens(text, catch_all=False)
+    return None if kind is None else (kind, text)
+
+
+def valid_sources() -> str:
+    """What one can give to open a source, in words."""
+    return ", ".join(example for name in SOURCES.names() if (example := SOURCES.find(name).example))
+
+
+def that_opens(text: str, *, catch_all: bool) -> type[SourceKind] | None:
+    """The one kind of these that says it opens a path. Raises UsageError where several do."""
+    kinds = {name: SOURCES.find(name) for name in SOURCES.names()}
+    found = [name for name, kind in kinds.items() if kind.catch_all == catch_all and kind.opens(Path(text))]
+    if len(found) > 1:
+        choices = " or ".join(f"{name}:{text}" for name in found)
+        raise UsageError(f"{text} can be read as {' and as '.join(found)}: give {choices}")
+    return kinds[found[0]] if found else None
