@@ -17,6 +17,7 @@ from facekd.distillation.teachers.base import Classes, ClassesNeeded, Teacher, T
 from facekd.heads import MarginHead, create_head
 from facekd.models.affordable import create_affordable
 from facekd.models.registry import Backbone
+from facekd.models.starting import start_from
 from facekd.recipe import Recipe
 from facekd.recipe.methods import Entry
 from facekd.schemas.input_spec import InputSpec
@@ -33,6 +34,8 @@ def build_task(recipe: Recipe, source: Source) -> DistillationTask:
     """
     student_input = InputSpec()
     student = create_affordable(recipe.model.name, **recipe.model.arguments)
+    if recipe.model.weights is not None:
+        log.warning("%s", start_from(student, recipe.model.weights, name=recipe.model.name))
     entries = recipe.entries()
     if entries and recipe.teacher is None:
         names = ", ".join(entry.name for entry in entries)

@@ -62,10 +62,23 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network that is trained: a registered name, `timm/NAME` or a trusted path `package.module:function`."""
+    """The network that is trained.
+
+    Attributes:
+        name: a registered name, `timm/NAME`, `torchvision/NAME` or a trusted path `package.module:function`.
+        arguments: of its function.
+        weights: what it starts from: a bundle, a timm or torchvision file, any checkpoint of this network; the head
+            that makes the embedding may be missing in it. None starts at random.
+    """
 
     name: Annotated[str, NamesCode()] = "mobilefacenet"
     arguments: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_weights(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out weights that are not given, so that such a recipe keeps its hash."""
+        return {name: value for name, value in dump(self).items() if name != "weights" or value is not None}
 
 
 class HeadConfig(Section):
