@@ -55,6 +55,8 @@ def build_task(recipe: Recipe, source: Source) -> DistillationTask:
         needed = teacher.needs_classes or _read_by_a_loss(entries)
         if needed is not None:
             teacher.classifier = _frozen_head(_matching_classes(*opened, source, needed))
+        elif teacher.uses_classes and (classes := _classes_if_matching(*opened, source)) is not None:
+            teacher.classifier = _frozen_head(classes)
         losses = _build_losses(entries, student, teacher, identities=source.num_identities)
     for name, loss in losses.items():
         if loss.needs_student_classifier and head is None:
@@ -117,13 +119,27 @@ def _read_by_a_loss(entries: list[Entry]) -> ClassesNeeded | None:
     return ClassesNeeded(names[0]) if names else None
 
 
+def _classes_if_matching(teacher: Teacher, found: TeacherPath, source: Source) -> Classes | None:
+    """The teacher's classes, if they are these identities in this order; else None, and it is said."""
+    classes = teacher.classes(found)
+    if classes is not None and _are_of(classes, source):
+        return classes
+    log.info("apt.keep = auto: embedding, as teacher %s has no classes of %s", found.path, source.name)
+    return None
+
+
+def _are_of(classes: Classes, source: Source) -> bool:
+    count, labels = classes.head.num_identities, classes.head.labels
+    return count == source.num_identities and (labels is None or labels == source.fingerprint())
+
+
 def _matching_classes(teacher: Teacher, found: TeacherPath, source: Source, needed: ClassesNeeded) -> Classes:
     """The teacher's classes, if they are these identities in this order."""
     classes = teacher.classes(found)
     if classes is None:
         raise UsageError(f"{needed.by}: teacher {found.path} carries no head; {needed.otherwise}")
-    count, labels = classes.head.num_identities, classes.head.labels
-    if count != source.num_identities or (labels is not None and labels != source.fingerprint()):
+    count = classes.head.num_identities
+    if not _are_of(classes, source):
         raise UsageError(
             f"{needed.by}: the teacher's head has {count} identities of other data than {source.name} "
             f"({source.num_identities}); {needed.otherwise}"
@@ -162,6 +178,7 @@ def _build_losses(
         teacher_grid=teacher.grid,
         teacher_embedding=teacher.embedding_width,
         identities=identities,
+        teacher_head_reads_tokens=teacher.head_reads_tokens,
     )
     losses: dict[str, DistillationLoss] = {}
     for entry in entries:

@@ -21,6 +21,7 @@ class LossSettings(MethodSettings):
 class Shapes:
     """What a loss must know of the two networks to build its own layers; teacher fields are None without tokens.
 
+    `teacher_head_reads_tokens` says whether the teacher's tokens alone give its embedding, by its own head.
     `identities` is the number of training identities, for losses that classify; 0 where nothing does.
     """
 
@@ -31,6 +32,7 @@ class Shapes:
     teacher_grid: tuple[int, int] | None
     teacher_embedding: int
     identities: int = 0
+    teacher_head_reads_tokens: bool = True
 
 
 @dataclass(frozen=True)

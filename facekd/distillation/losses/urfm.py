@@ -19,12 +19,15 @@ from facekd.distillation.losses.base import DistillationBatch, DistillationLoss,
 from facekd.distillation.losses.facial_position import CentrePlaces, FacialPositionalEncoding
 from facekd.distillation.losses.local_features import LocalMapping, LocalSelfAttention, effective_rank, standardise
 
+_LOCAL_CENTRES = 49
+
 
 class UrfmSettings(LossSettings):
     """Settings of URFM; the defaults are facekd's choices (the paper's values are not known to us).
 
     Attributes:
-        local_centres: L, the number of local features.
+        local_centres: L, the number of local features; None: as many as the teacher has tokens where its neck reads
+            them, else 49.
         width: d, of the local features.
         heads: of both attentions.
         position: distance of the facial positional encoding besides the Euclidean: `none`, `saliency`, `relative`.
@@ -41,7 +44,7 @@ class UrfmSettings(LossSettings):
         stop_gradient: hold the teacher's local features still in the student's term.
     """
 
-    local_centres: int = Field(default=49, ge=1, le=4096)
+    local_centres: int | None = Field(default=None, ge=1, le=4096)
     width: int = Field(default=512, ge=8, le=16_384)
     heads: int = Field(default=8, ge=1, le=1024)
     position: Literal["none", "saliency", "relative"] = "relative"
@@ -51,7 +54,7 @@ class UrfmSettings(LossSettings):
     adaptation_weight: float = Field(default=0.1, ge=0)
     anchor_weight: float = Field(default=1.0, ge=0)
     relay_weight: float = Field(default=0.0, ge=0)
-    read_out: Literal["linear", "neck"] = "linear"
+    read_out: Literal["auto", "linear", "neck"] = "linear"
     centre_spread: float | None = Field(default=None, gt=0)
     stop_gradient: bool = True
 
@@ -63,9 +66,15 @@ class UrfmSettings(LossSettings):
 
     @model_validator(mode="after")
     def _places_fill_a_square(self) -> "UrfmSettings":
-        if self.centre_spread is not None and math.isqrt(self.local_centres) ** 2 != self.local_centres:
-            raise ValueError(f"centre_spread needs a square number of local_centres, not {self.local_centres}")
+        if self.centre_spread is not None and self.local_centres is not None:
+            check_square(self.local_centres)
         return self
+
+
+def check_square(centres: int) -> None:
+    """Raises ValueError where so many centres do not fill a square, and have places."""
+    if math.isqrt(centres) ** 2 != centres:
+        raise ValueError(f"centre_spread needs a square number of local_centres, not {centres}")
 
 
 @register_loss("urfm")
@@ -94,21 +103,16 @@ class UrfmLoss(DistillationLoss):
             raise UsageError("urfm needs a teacher with tokens (a Swin or ViT bundle), this one gives embeddings alone")
         self.settings = settings
         self.grids = (shapes.teacher_grid, shapes.student_grid)
-        width = settings.width
-        self.centres = nn.Parameter(torch.randn(settings.local_centres, width))
+        self.reads_neck = _reads_neck(settings, shapes)
+        width, centres = settings.width, _local_centres(settings, math.prod(shapes.teacher_grid), self.reads_neck)
+        self.centres = nn.Parameter(torch.randn(centres, width))
         self.position = FacialPositionalEncoding(
             width=width, position=settings.position, face_weight=settings.face_weight
         )
-        self.map_teacher = _mapping(settings, shapes.teacher_width)
-        self.map_student = _mapping(settings, shapes.student_channels)
+        self.map_teacher = _mapping(settings, shapes.teacher_width, centres)
+        self.map_student = _mapping(settings, shapes.student_channels, centres)
         self.attend = LocalSelfAttention(width=width, heads=settings.heads)
-        if settings.read_out == "neck":
-            tokens = math.prod(shapes.teacher_grid)
-            if tokens != settings.local_centres:
-                raise UsageError(
-                    f"urfm: read_out = neck feeds the teacher's neck, which takes {tokens} tokens: "
-                    f"local_centres must be {tokens}, not {settings.local_centres}"
-                )
+        if self.reads_neck:
             self.read_out: nn.Module = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shapes.teacher_width))
         else:
             self.read_out = nn.Linear(width, shapes.teacher_embedding)
@@ -175,7 +179,7 @@ class UrfmLoss(DistillationLoss):
     def _read_out_loss(self, local: torch.Tensor, batch: DistillationBatch) -> torch.Tensor:
         """mean(1 - cos(read-out of the local features, the teacher's embedding))."""
         target = batch.teacher_embedding.detach().float()
-        if self.settings.read_out == "linear":
+        if not self.reads_neck:
             read = self.read_out(local.float().mean(dim=1))
         elif batch.teacher_head is None:
             raise UsageError("urfm: read_out = neck needs the teacher's neck")
@@ -187,10 +191,36 @@ class UrfmLoss(DistillationLoss):
         return functional.mse_loss(attention_t, attention_s) * attention_t.shape[-1] ** 2
 
 
-def _mapping(settings: UrfmSettings, channels: int) -> LocalMapping:
+def _reads_neck(settings: UrfmSettings, shapes: Shapes) -> bool:
+    """Whether the read-out is the teacher's own neck."""
+    if settings.read_out == "neck" and not shapes.teacher_head_reads_tokens:
+        raise UsageError(
+            "urfm: read_out = neck needs a teacher whose tokens give its embedding, this one's class token does: use "
+            "read_out = auto or linear"
+        )
+    return settings.read_out == "neck" or (settings.read_out == "auto" and shapes.teacher_head_reads_tokens)
+
+
+def _local_centres(settings: UrfmSettings, tokens: int, reads_neck: bool) -> int:
+    """L: as settings say, else what the teacher's neck takes, else 49."""
+    centres = settings.local_centres or (tokens if reads_neck else _LOCAL_CENTRES)
+    if reads_neck and tokens != centres:
+        raise UsageError(
+            f"urfm: read_out = {settings.read_out} feeds the teacher's neck, which takes {tokens} tokens: "
+            f"local_centres must be {tokens}, not {centres}"
+        )
+    if settings.centre_spread is not None:
+        try:
+            check_square(centres)
+        except ValueError as error:
+            raise UsageError(f"urfm: {error}") from None
+    return centres
+
+
+def _mapping(settings: UrfmSettings, channels: int, centres: int) -> LocalMapping:
     places = None
     if settings.centre_spread is not None:
-        places = CentrePlaces(centres=settings.local_centres, heads=settings.heads, spread=settings.centre_spread)
+        places = CentrePlaces(centres=centres, heads=settings.heads, spread=settings.centre_spread)
     return LocalMapping(channels=channels, width=settings.width, heads=settings.heads, places=places)
 
 

@@ -36,7 +36,7 @@ class AptSettings(TeacherSettings):
             student's (`adaptation_loss`); 0: only URFM's adaptation and `keep` move them.
         keep: what keeps the prompted teacher a recogniser: `head`, the margin softmax through its own frozen head
             (its training identities only); `embedding`, the cosine to the unprompted embedding (any faces, one more
-            forward); `none`.
+            forward); `none`; `auto`: head where the teacher's classes are the training identities, else embedding.
         keep_weight: weight of that loss.
         interval: the prompts learn in every so many steps; in the others the teacher runs forward only, which saves
             the backward through it, and AdamW does not mind how often it is called.
@@ -47,7 +47,7 @@ class AptSettings(TeacherSettings):
     every: int = Field(default=1, ge=1)
     attention_bias: float = Field(default=0.0, le=0)
     adaptation_weight: float = Field(default=0.0, ge=0)
-    keep: Literal["head", "embedding", "none"] = "head"
+    keep: Literal["auto", "head", "embedding", "none"] = "head"
     keep_weight: float = Field(default=1.0, ge=0)
     interval: int = Field(default=1, ge=1)
     lr: float | None = Field(default=None, gt=0)
@@ -103,10 +103,10 @@ class AptTeacher(PromptedTransformer):
         settings, embedding = self.settings, batch.teacher_embedding
         if not self.can_learn:
             return
-        if settings.keep_weight and settings.keep == "head" and self.classifier is not None:
+        if settings.keep_weight and settings.keep in ("auto", "head") and self.classifier is not None:
             loss = functional.cross_entropy(self.classifier(embedding, batch.labels), batch.labels)
             yield "identity", settings.keep_weight, loss
-        elif settings.keep_weight and settings.keep == "embedding" and self.learns:
+        elif settings.keep_weight and settings.keep in ("auto", "embedding") and self.learns:
             with torch.no_grad():
                 plain = self.teacher(x)
             loss = (1 - functional.cosine_similarity(embedding.float(), plain.float(), dim=1)).mean()
@@ -126,6 +126,11 @@ class AptTeacher(PromptedTransformer):
         if self.can_learn and self.settings.keep == "head" and self.settings.keep_weight:
             return ClassesNeeded("apt.keep = head", "use apt.keep = embedding, which needs no head")
         return None
+
+    @property
+    def uses_classes(self) -> bool:
+        """`keep: auto` prefers the margin softmax."""
+        return self.can_learn and self.settings.keep == "auto" and self.settings.keep_weight > 0
 
 
 def adaptation_loss(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:

@@ -96,6 +96,7 @@ class Teacher(nn.Module):
         origin: where it came from.
         embedding_width: e.
         token_width, grid: d and (h, w) of its tokens, N = h * w; None where it gives embeddings alone.
+        head_reads_tokens: whether its tokens alone give its embedding, by `forward_head`; a class token may be needed.
         classifier: its own margin softmax, frozen; there only if somebody needs it.
         learns: whether what of it can learn does so in this step.
         rests: whether there are steps in which it does not.
@@ -110,6 +111,7 @@ class Teacher(nn.Module):
     embedding_width: int
     token_width: int | None = None
     grid: tuple[int, int] | None = None
+    head_reads_tokens: bool = True
     learns: bool = False
     rests: bool = False
 
@@ -159,6 +161,11 @@ class Teacher(nn.Module):
     def needs_classes(self) -> ClassesNeeded | None:
         """Whether it learns by its own classifier, which must be of the training identities."""
         return None
+
+    @property
+    def uses_classes(self) -> bool:
+        """Whether it learns by its own classifier where that is of the training identities, and otherwise without."""
+        return False
 
     def train(self, mode: bool = True) -> Self:
         """Sets the mode of the wrapper; the networks inside stay in eval (their BN and dropout must not move)."""

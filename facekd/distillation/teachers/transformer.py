@@ -18,7 +18,7 @@ from facekd.recipe.methods import MethodSettings
 
 @register_teacher("transformer")
 class FrozenTransformer(BundleTeacher):
-    """A Swin or ViT with its neck, as it was trained.
+    """A Transformer with its neck or head, as it was trained.
 
     Raises:
         UsageError: the network is no `TransformerTeacher`.
@@ -33,6 +33,7 @@ class FrozenTransformer(BundleTeacher):
         self.grid = teacher.grid
         self.token_width = teacher.token_width
         self.embedding_width = teacher.embedding_width
+        self.head_reads_tokens = teacher.head_reads_tokens
 
     @classmethod
     def fits(cls, found: TeacherPath) -> bool:
@@ -50,8 +51,8 @@ class FrozenTransformer(BundleTeacher):
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> TeacherOutput:
         """Images [b, 3, H, W], normalised as the teacher expects -> its tokens, no prompts, its raw embeddings."""
-        tokens = self.teacher.forward_features(x)
-        return TeacherOutput(tokens, None, self.teacher.forward_head(tokens))
+        tokens, embedding = self.teacher.forward_both(x)
+        return TeacherOutput(tokens, None, embedding)
 
     def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens [b, N, d], row-major over the grid -> raw embeddings [b, e], by the teacher's own neck."""

@@ -1,6 +1,7 @@
 """APT: prompts in a frozen teacher, against timm's own forward and against a plain loop over windows."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -27,6 +28,23 @@ TEACHERS = {
         "vit_teacher",
         {"patch_size": 28, "embed_dim": 16, "depth": 2, "num_heads": 2, "embedding_width": 16, "class_token": True},
     ),
+    "swinv2": (
+        "swinv2_teacher",
+        {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "embedding_width": 16},
+    ),
+    # the head reads the class token; registers; rotary positions
+    "dinov2": (
+        "timm_teacher",
+        {"model": "vit_small_patch14_reg4_dinov2", "depth": 2, "embed_dim": 48, "embedding_width": 16, "neck": "timm"},
+    ),
+    "eva02": (
+        "timm_teacher",
+        {"model": "eva02_tiny_patch14_224", "depth": 2, "embed_dim": 48, "embedding_width": 16, "neck": "timm"},
+    ),
+    "dinov3": (
+        "timm_teacher",
+        {"model": "vit_small_patch16_dinov3", "depth": 2, "embed_dim": 96, "embedding_width": 16, "neck": "timm"},
+    ),
 }
 
 
@@ -39,8 +57,10 @@ def make(kind: str) -> TransformerTeacher:
             module.running_mean = torch.randn(16)
             module.running_var = torch.rand(16) + 0.5
     for name_, parameter in teacher.named_parameters():
-        if "relative_position_bias_table" in name_:
+        if "relative_position_bias_table" in name_ or ".cpb_mlp." in name_:
             nn.init.normal_(parameter)
+        if "gamma" in name_ or re.search(r"norm[12]\.weight", name_):  # layer scale and SwinV2's norms begin near 0
+            nn.init.ones_(parameter)
     return teacher.eval()
 
 
@@ -101,11 +121,13 @@ def test_windows_with_prompts_from_a_plain_loop(kind: str, attention_bias: float
             torch.testing.assert_close(given_p[sample], p + block.mlp(block.norm2(p)))
 
 
-def test_prompts_that_no_patch_hears_leave_the_plain_teacher() -> None:
-    teacher, x = make("swin"), images("swin")
+@pytest.mark.parametrize("kind", ["swin", "swinv2"])
+def test_prompts_that_no_patch_hears_leave_the_plain_teacher(kind: str) -> None:
+    teacher, x = make(kind), images(kind)
     seen = PromptedTransformer(teacher, prompts=4, attention_bias=-200.0)(x)
-    torch.testing.assert_close(seen.embedding, teacher(x))
-    torch.testing.assert_close(seen.tokens, teacher.forward_features(x))
+    close = {} if kind == "swin" else {"rtol": 1e-3, "atol": 1e-4}  # SwinV2's are sums of larger logits
+    torch.testing.assert_close(seen.embedding, teacher(x), **close)
+    torch.testing.assert_close(seen.tokens, teacher.forward_features(x), **close)
 
 
 def test_an_attention_bias_is_for_a_swin() -> None:
@@ -202,6 +224,60 @@ def test_a_masked_pixel_gets_exactly_no_attention() -> None:
     teacher = PromptedTransformer(make("swin"), prompts=2)
     block = teacher.teacher.body.layers[0].blocks[1]
     windows = len(block.attn_mask)
-    bias = teacher._bias(block, windows, (0, 1), torch.device("cpu"), torch.float32)
+    bias = teacher._windows._bias(block, windows, (0, 1), torch.device("cpu"), torch.float32)
     attention = bias.softmax(dim=-1)[0, :: block.attn.num_heads, :49, :49]
     assert (attention == 0).equal(block.attn_mask != 0)
+
+
+def test_swinv2_windows_with_prompts_from_a_plain_loop() -> None:
+    """One shifted block, window by window, with explicit cosine attention."""
+    teacher, t = make("swinv2"), 3
+    prompted = PromptedTransformer(teacher, prompts=t, attention_bias=-0.5)
+    block = teacher.body.layers[0].blocks[1]
+    attn = block.attn
+    x, prompts = torch.randn(2, 28, 28, 8), torch.randn(2, t, 8)
+    given_x, given_p = prompted._swin_block(block, x, prompts, (0, 1))
+    table = attn.cpb_mlp(attn.relative_coords_table).view(-1, attn.num_heads)
+    bias = 16 * torch.sigmoid(table[attn.relative_position_index]).permute(2, 0, 1)
+    for sample in range(2):
+        rolled = torch.roll(x[sample : sample + 1], (-3, -3), dims=(1, 2))
+        windows = window_partition(rolled, (7, 7)).view(-1, 49, 8)
+        out_windows, out_prompts = [], []
+        for index, window in enumerate(windows):
+            tokens = torch.cat([window, prompts[sample]])
+            qkv = tokens @ attn.qkv.weight.T + torch.cat([attn.q_bias, torch.zeros(8), attn.v_bias])
+            q, k, v = qkv.view(49 + t, 3, attn.num_heads, -1).permute(1, 2, 0, 3)
+            q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
+            scores = q @ k.transpose(-2, -1) * attn.logit_scale.clamp(max=math.log(100)).exp()
+            scores[:, :49, :49] += bias + block.attn_mask[index]
+            scores[:, :49, 49:] += 8 - 0.5  # the middle of the bias's range
+            out = attn.proj((scores.softmax(-1) @ v).transpose(0, 1).reshape(49 + t, 8))
+            out_windows.append(out[:49])
+            out_prompts.append(out[49:])
+        merged = window_reverse(torch.stack(out_windows).view(-1, 7, 7, 8), (7, 7), 28, 28)
+        merged = torch.roll(merged, (3, 3), dims=(1, 2))[0]
+        y = x[sample] + block.norm1(merged)
+        p = prompts[sample] + block.norm1(torch.stack(out_prompts).mean(0))
+        torch.testing.assert_close(given_x[sample], y + block.norm2(block.mlp(y)))
+        torch.testing.assert_close(given_p[sample], p + block.norm2(block.mlp(p)))
+
+
+@pytest.mark.parametrize("kind", ["eva02", "dinov3"])
+def test_rotary_positions_turn_patches_and_no_prompts(kind: str) -> None:
+    """Prompts put before the class token, where timm turns nothing, give the same."""
+    teacher, x = make(kind), images(kind)
+    prompted = PromptedTransformer(teacher, prompts=3)
+    body = teacher.body
+    tokens, rope = body._pos_embed(body.patch_embed(x))
+    tokens = body.norm_pre(tokens)
+    for block, prompts in zip(body.blocks, prompted.prompts, strict=True):
+        block.attn.num_prefix_tokens += 3
+        tokens = block(torch.cat([prompts.expand(len(x), -1, -1), tokens], dim=1), rope=rope)[:, 3:]
+        block.attn.num_prefix_tokens -= 3
+    torch.testing.assert_close(prompted(x).embedding, body.forward_head(body.norm(tokens)))
+
+
+def test_a_network_without_known_blocks_is_no_teacher_for_prompts() -> None:
+    teacher = create_model("timm_teacher", model="cait_xxs24_224", depth=1, embedding_width=16)
+    with pytest.raises(UsageError, match="apt: prompts are for Swin, SwinV2, ViT and EVA, not for Cait; leave apt out"):
+        PromptedTransformer(teacher, prompts=1)  # type: ignore[arg-type]
