@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table, print_text
-from facekd.common.errors import Interrupted
+from facekd.common.errors import Interrupted, UsageError
 from facekd.common.progress import track
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
@@ -149,15 +149,24 @@ def align(
     size: Annotated[int, typer.Option(min=16, help="Width and height of an aligned face, in pixels.")] = 112,
     image_format: Annotated[str, typer.Option("--format", help="png or jpg (quality 95).")] = "png",
     score: Annotated[float, typer.Option(help="Minimum detection score of a face.")] = 0.6,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes to work in. Default: one for each core.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Dask scheduler, such as tcp://10.0.0.1:8786; its workers see the same files.")
+    ] = None,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Detect the face in every photograph and align it by five landmarks; list photographs without a face."""
+    from facekd.common.parallel import open_pool
     from facekd.data.align_folder import align_folder
     from facekd.data.detection import YuNet
 
-    with _nothing_kept(out):
-        opened = YuNet(detector, score_threshold=score)
+    if workers is not None and dask is not None:
+        raise UsageError("--workers and --dask: give one of them")
+    opened = YuNet(detector.absolute(), score_threshold=score)
+    with _nothing_kept(out), open_pool(workers, dask=dask) as pool:
         report = align_folder(
             photographs,
             out,
@@ -165,6 +174,7 @@ def align(
             size=size,
             image_format=image_format,
             overwrite=overwrite,
+            pool=pool,
             track=track,
         )
     if json_output:

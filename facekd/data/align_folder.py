@@ -1,15 +1,16 @@
 """A folder of photographs -> aligned faces, with a report of what was not found."""
 
+import functools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.parallel import ordered_map
 from facekd.common.progress import Track, silently
 from facekd.common.writing import atomic_file, atomic_folder, listed_kind
 from facekd.data.alignment import align
@@ -50,6 +51,7 @@ def align_folder(
     image_format: str = "png",
     quality: int = 95,
     overwrite: bool = False,
+    pool: Executor | None = None,
     track: Track = silently,
 ) -> AlignReport:
     """Detects, chooses and aligns one face a photograph.
@@ -62,6 +64,7 @@ def align_folder(
         image_format: "png" (lossless) or "jpg" (`quality`).
         quality: of JPEGs.
         overwrite: replace what is there.
+        pool: see facekd.common.parallel; what is written does not depend on it.
         track: shows progress.
 
     Raises:
@@ -79,46 +82,63 @@ def align_folder(
         others = f"; it holds {', '.join(in_words(found.passed_over))}" if found.passed_over else ""
         raise FacekdError(f"{photographs} holds no photograph, in any sub-folder{others}")
     report = AlignReport(photographs=len(files), path=str(out), passed_over=found.passed_over)
-    faces = _faces(photographs, files, detector, size, report, track)
+    align_one = functools.partial(_align_one, photographs.absolute(), detector, size, image_format, quality)
+    outcomes = track(ordered_map(pool, align_one, files), len(files), "aligning")
+    faces = _noted(zip(files, outcomes, strict=True), report)
     if out.suffix == ".rec":
         report.report = str(out.with_suffix(".report.json"))
         _check_report(Path(report.report), overwrite=overwrite)
-        _write_records(faces, out, size, image_format, quality, overwrite, report)
+        _write_records(faces, out, size, overwrite, report)
     else:
         report.report = str(out / "report.json")
-        _write_folder(faces, out, image_format, quality, overwrite, report)
+        _write_folder(faces, out, image_format, overwrite, report)
     return report
 
 
-def _faces(
-    photographs: Path, files: list[Path], detector: YuNet, size: int, report: AlignReport, track: Track
-) -> Iterator[tuple[Path, np.ndarray]]:
-    """(relative path, aligned face) of every photograph that has one; the others go into the report."""
-    for file in track(files, len(files), "aligning"):
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one photograph: its encoded face, or why it has none (empty: no face was found)."""
+
+    face: bytes | None
+    why: str = ""
+    several: bool = False
+
+
+def _align_one(photographs: Path, detector: YuNet, size: int, form: str, quality: int, file: Path) -> _Outcome:
+    key = file.as_posix()
+    try:
+        image = decode_image(read_image_file(photographs / file, key), key)
+    except UnreadableImage as error:
+        return _Outcome(None, error.reason)
+    faces = detector.detect(image)
+    face = choose_face(faces, image.shape[1], image.shape[0])
+    if face is None:
+        return _Outcome(None)
+    try:
+        aligned = align(image, face.landmarks, size)
+    except FacekdError as error:
+        return _Outcome(None, str(error))
+    return _Outcome(_ENCODERS[form](aligned, quality), several=len(faces) > 1)
+
+
+def _noted(outcomes: Iterable[tuple[Path, _Outcome]], report: AlignReport) -> Iterator[tuple[Path, bytes]]:
+    """(relative path, encoded face) of every photograph that has one; the others go into the report."""
+    for file, outcome in outcomes:
         key = file.as_posix()
-        try:
-            image = decode_image(read_image_file(photographs / file, key), key)
-        except UnreadableImage as error:
-            report.unreadable.append((key, error.reason))
+        if outcome.face is None:
+            if outcome.why:
+                report.unreadable.append((key, outcome.why))
+            else:
+                report.not_found.append(key)
             continue
-        faces = detector.detect(image)
-        face = choose_face(faces, image.shape[1], image.shape[0])
-        if face is None:
-            report.not_found.append(key)
-            continue
-        try:
-            aligned = align(image, face.landmarks, size)
-        except FacekdError as error:
-            report.unreadable.append((key, str(error)))
-            continue
-        if len(faces) > 1:
+        if outcome.several:
             report.several_faces.append(key)
         report.aligned += 1
-        yield file, aligned
+        yield file, outcome.face
 
 
 def _write_folder(
-    faces: Iterator[tuple[Path, np.ndarray]], out: Path, form: str, quality: int, overwrite: bool, report: AlignReport
+    faces: Iterator[tuple[Path, bytes]], out: Path, form: str, overwrite: bool, report: AlignReport
 ) -> None:
     identities: Counter[Path] = Counter()
     with atomic_folder(out, kind=ALIGNED_FACES, overwrite=overwrite) as folder:
@@ -127,7 +147,7 @@ def _write_folder(
             if target.exists():  # a.jpg and a.png
                 target = folder / f"{file}.{form}"
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_ENCODERS[form](aligned, quality))
+            target.write_bytes(aligned)
             identities[file.parent] += 1
         report.identities = len(identities)
         _require_some(report)
@@ -135,19 +155,13 @@ def _write_folder(
 
 
 def _write_records(
-    faces: Iterator[tuple[Path, np.ndarray]],
-    out: Path,
-    size: int,
-    form: str,
-    quality: int,
-    overwrite: bool,
-    report: AlignReport,
+    faces: Iterator[tuple[Path, bytes]], out: Path, size: int, overwrite: bool, report: AlignReport
 ) -> None:
     labels: dict[Path, int] = {}
     with RecordWriter(out, size=(size, size), overwrite=overwrite) as writer:
         for file, aligned in faces:
             label = labels.setdefault(file.parent, len(labels))
-            writer.write(label, _ENCODERS[form](aligned, quality))
+            writer.write(label, aligned)
         report.identities = len(labels)
         _require_some(report)
         _check_report(Path(report.report), overwrite=overwrite)  # it may have taken hours

@@ -1,9 +1,11 @@
 """Face detection with YuNet (Wu et al. 2023) through OpenCV: boxes and the five landmarks that alignment needs."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,6 +76,7 @@ class YuNet:
         if largest_side < 32:
             raise UsageError(f"largest_side must be at least 32 pixels, got {largest_side}")
         self.path = Path(path)
+        self.score_threshold = score_threshold
         self.largest_side = largest_side
         self.nms_threshold = nms_threshold
         _check_is_yunet(self.path)
@@ -88,6 +91,10 @@ class YuNet:
             ) from None
         finally:
             cv2.utils.logging.setLogLevel(level)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Opened again in another process, once."""
+        return _opened_once, (str(self.path), self.score_threshold, self.nms_threshold, self.largest_side)
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Finds all faces.
@@ -125,6 +132,11 @@ class YuNet:
             # YuNet names the sides after the person: the first eye is the person's right, the viewer's left. Good so.
             faces.append(Face(row[:4] * np.tile(ratio, 2), row[4:14].reshape(5, 2) * ratio, float(row[14])))
         return faces
+
+
+@functools.cache
+def _opened_once(path: str, score_threshold: float, nms_threshold: float, largest_side: int) -> YuNet:
+    return YuNet(path, score_threshold=score_threshold, nms_threshold=nms_threshold, largest_side=largest_side)
 
 
 def search_sides(longest: int, largest: int) -> list[int]:

@@ -134,6 +134,11 @@ def test_align_keeps_folders_and_reports(tmp_path: Path, shared: Path) -> None:
     assert [key for key, _ in report["unreadable"]] == ["Abel_Pacheco/broken.jpg"]
     assert json.loads((tmp_path / "out" / "report.json").read_text())["not_found"] == report["not_found"]
     assert len(open_source(tmp_path / "out")) == count
+    alone = done("align", photographs, tmp_path / "alone", "--detector", detector, "--workers", "1")
+    assert {**alone, "path": "", "report": ""} == {**report, "path": "", "report": ""}
+    faces = {file.relative_to(tmp_path / "out"): file.read_bytes() for file in (tmp_path / "out").rglob("*.png")}
+    assert len(faces) == count
+    assert faces == {f.relative_to(tmp_path / "alone"): f.read_bytes() for f in (tmp_path / "alone").rglob("*.png")}
     done("align", photographs, tmp_path / "out.rec", "--detector", detector, "--format", "jpg")
     assert RecordReader(tmp_path / "out.rec").num_identities == 2
     result = run("align", photographs, tmp_path / "out", "--detector", detector)
