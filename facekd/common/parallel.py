@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from facekd.common.errors import FacekdError, UsageError, first_line, require_modules
 
@@ -145,10 +145,11 @@ def _without_interrupt() -> Iterator[None]:
 @contextmanager
 def _dask_pool(address: str) -> Iterator[Executor]:
     require_modules("--dask", ["distributed"], extra="dask")
-    from distributed import Client  # type: ignore[import-untyped]
+    import distributed
 
+    make_client: Any = distributed.Client
     try:
-        client = Client(address, timeout="5s")
+        client = make_client(address, timeout="5s")
     except (OSError, TimeoutError, ValueError, ImportError) as error:
         raise UsageError(f"no Dask scheduler at {address}: {first_line(error)}") from None
     try:

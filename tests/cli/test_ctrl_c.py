@@ -57,9 +57,10 @@ def test_ctrl_c(ground: Path, tmp_path: Path, request: pytest.FixtureRequest, ve
         out.mkdir(exist_ok=True)
         words = VERBS[verb](ground, shared, out)
         code = (
-            "import sys\nfrom facekd.cli import main, data\n"
+            "import sys\nfrom contextlib import contextmanager\nfrom facekd.cli import main, data\n"
             "kept = data._nothing_kept\n"
-            "def told(out):\n    print('begun', flush=True)\n    return kept(out)\n"
+            "@contextmanager\n"
+            "def told(out):\n    with kept(out):\n        print('begun', flush=True)\n        yield\n"
             "data._nothing_kept = told\nmain()\n"
         )
         with subprocess.Popen(
