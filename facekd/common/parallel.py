@@ -130,16 +130,25 @@ def _end_with(sentinel: int) -> None:
 
 @contextmanager
 def _without_interrupt() -> Iterator[None]:
-    """Processes that start in the block never get the Ctrl-C that a terminal sends to all, even while they start."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Processes that start in the block never get the Ctrl-C that a terminal sends to all, even while they start.
+
+    The children inherit the mask. Here another thread may still receive the signal, so it is answered after the block:
+    a child whose start is cut short says so in a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
     resource_tracker.ensure_running()  # it takes the signal off the mask again once it has started
+    struck: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: struck.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if struck:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
