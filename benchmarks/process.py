@@ -12,8 +12,12 @@ from types import TracebackType
 from typing import Any
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.runtimes.bounded import run_bounded
 
 Tell = Callable[[str, float], None]
+
+SILENCE_S = 600.0
+"""A measuring process that says nothing for so long is ended: no inference takes that, and the slowest profile less."""
 
 
 class Worker:
@@ -58,7 +62,7 @@ class Worker:
         """Sends one request and waits for its reply; `tell` hears of progress on the way.
 
         Raises:
-            UsageError, FacekdError: what the worker raised, or that it died, with its last words.
+            UsageError, FacekdError: what the worker raised, that it died, with its last words, or that it is silent.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
@@ -66,7 +70,7 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._death() from None
-        for line in self._process.stdout:
+        while line := self._next_line():
             reply: dict[str, Any] = json.loads(line)
             if "progress" in reply:
                 tell(reply["progress"], reply["seconds"])
@@ -75,6 +79,12 @@ class Worker:
                 raise (UsageError if reply["exit_code"] == 2 else FacekdError)(reply["error"])
             return reply
         raise self._death()
+
+    def _next_line(self) -> str:
+        """What the worker says next, "" at its end; it is killed if it says nothing for too long, or by Ctrl-C."""
+        assert self._process.stdout is not None
+        what = f"{self._what}: waiting for the measuring process"
+        return run_bounded(self._process.stdout.readline, seconds=SILENCE_S, what=what, end=self._process.kill)
 
     def _death(self) -> FacekdError:
         code = self._process.wait()

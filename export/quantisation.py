@@ -144,7 +144,7 @@ def float_values(session: Session, x: np.ndarray) -> Named:
     """(name, values) of the input and of every tensor that the file computes for it, those of type float32."""
     if x.dtype == np.float32:
         yield session.input.name, x
-    for name, values in session.intermediates(x):
+    for name, values in session.intermediates_bounded(x):
         if values.dtype == np.float32:
             yield name, values
 

@@ -81,7 +81,7 @@ class Target(ABC):
         """The values the artefact computes for one face [1, 3, h, w], to find where it leaves the bundle."""
         del network, options
         x = embedder.encoding.encode(np.repeat(face, embedder.fixed_batch or 1, axis=0))
-        return embedder.session.intermediates(x)
+        return embedder.session.intermediates_bounded(x)
 
     def require(self) -> None:
         """Imports what the target needs.

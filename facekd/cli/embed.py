@@ -81,7 +81,7 @@ def embed(
         opened,
         out,
         facts={
-            "model": model_sha256(model),
+            "model": model_sha256(model, runtime=runtime),
             "--detector": file_sha256(detector) if detector else "none",
             **{name: str(value) for name, value in options.items()},
         },

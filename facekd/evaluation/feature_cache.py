@@ -19,6 +19,7 @@ from facekd.common.locking import locked
 from facekd.common.progress import progress_bar
 from facekd.common.writing import atomic_file
 from facekd.evaluation.embedding import embed_images
+from facekd.runtimes.base import get_runtime
 from facekd.runtimes.embedder import Embedder
 from facekd.runtimes.files import ModelFiles
 from facekd.schemas.card import CARD_FILE, read_card
@@ -150,9 +151,14 @@ class _Part(Sequence[np.ndarray]):
         return self._images[self._start + i]
 
 
-def model_sha256(path: Path) -> str:
-    """What identifies a model's numbers: its files, and what a card or manifest says of how they are to be used."""
-    content = ModelFiles.of(path).sha256
+def model_sha256(path: Path, *, runtime: str | None = None) -> str:
+    """What identifies a model's numbers: its files, and what a card or manifest says of how they are to be used.
+
+    Args:
+        path: the model.
+        runtime: name of the runtime that opens it; default: the registered one.
+    """
+    content = ModelFiles.of(path, runtime=None if runtime is None else get_runtime(runtime)).sha256
     if (path / CARD_FILE).is_file():
         return parts_sha256(content, read_card(path).architecture.model_dump_json())
     if (path / MANIFEST_FILE).is_file():

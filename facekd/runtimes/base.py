@@ -21,6 +21,7 @@ from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.registry import Registry
 from facekd.common.versions import package_version
 from facekd.runtimes.bounded import LIMIT_S, run_bounded
+from facekd.runtimes.child import ChildSession
 from facekd.runtimes.reasons import reason
 from facekd.schemas.input_spec import StatedInput
 
@@ -106,12 +107,15 @@ class Session(ABC):
         provider: what executes it, as the benchmark's record names it.
         input: the only input.
         output: the one that `run` returns: the first that can be an embedding, or the one selected.
+        threads: that it was opened with; None for all of the machine's.
 
     Raises:
         UsageError: the model has several inputs.
     """
 
     provider: str
+    threads: int | None = None
+    _child: ChildSession | None = None
 
     def __init__(self, runtime: "Runtime", path: Path, *, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         if len(inputs) != 1:
@@ -151,10 +155,37 @@ class Session(ABC):
         Raises:
             FacekdError: the runtime refuses this input, or the model does not end.
         """
+        seconds, what = LIMIT_S * len(x), f"running {self.path} on {len(x)} image{'s' * (len(x) != 1)}"
+        if self.runtime.own_process:
+            return self._in_child("run", x, seconds, what)[1][0]
         if not self.runtime.releases_python:
             return self.run(x)
-        seconds, what = LIMIT_S * len(x), f"running {self.path} on {len(x)} image{'s' * (len(x) != 1)}"
         return run_bounded(lambda: self.run(x), seconds=seconds, what=what, end=self.end)
+
+    def intermediates_bounded(self, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """As `intermediates`, ended like `run_bounded`.
+
+        Raises:
+            FacekdError: the runtime refuses this input, or the model does not end.
+        """
+        seconds, what = LIMIT_S * len(x), f"computing the values inside {self.path}"
+        if self.runtime.own_process:
+            return iter(list(zip(*self._in_child("intermediates", x, seconds, what), strict=True)))
+        if not self.runtime.releases_python:
+            return self.intermediates(x)
+        return iter(run_bounded(lambda: list(self.intermediates(x)), seconds=seconds, what=what, end=self.end))
+
+    def _in_child(self, do: str, x: np.ndarray, seconds: float, what: str) -> tuple[list[str], list[np.ndarray]]:
+        """A request to the model's own process, started at the first one and ended where the request is."""
+        if self._child is None or not self._child.alive:  # Linux ends it with the thread that started it
+            self._child = ChildSession(self.runtime.name, self.path, self.output.name, threads=self.threads)
+        child = self._child
+        try:
+            return run_bounded(lambda: child.ask(do, x), seconds=seconds, what=what, end=child.kill)
+        except FacekdError:
+            if not child.alive:
+                child.kill()
+            raise
 
     def end(self) -> None:
         """Asks a run of another thread to stop; nothing where the runtime cannot."""
@@ -183,6 +214,7 @@ class Runtime(ABC):
         timed: whether its milliseconds mean anything (an interpreter's do not).
         free_batch: whether its files can leave the size of the batch open.
         releases_python: whether Python goes on while it runs, so that a model that does not end can be left.
+        own_process: whether all but the timed runs are in a process of its own, since nothing else ends them.
     """
 
     name: ClassVar[str]
@@ -194,6 +226,7 @@ class Runtime(ABC):
     timed: ClassVar[bool] = True
     free_batch: ClassVar[bool] = False
     releases_python: ClassVar[bool] = False
+    own_process: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, path: Path, options: OpenOptions) -> Session:

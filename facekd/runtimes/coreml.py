@@ -25,6 +25,7 @@ class CoreMl(Runtime):
     modules = ("coremltools",)
     package = "coremltools"
     suffixes = (".mlpackage",)
+    own_process = True
 
     def unusable(self) -> str | None:
         """Refuses every system but macOS."""

@@ -31,6 +31,7 @@ class ExecuTorch(Runtime):
     modules = ("torch", "executorch.runtime", "executorch.extension.pybindings.portable_lib")
     package = "executorch"
     suffixes = (".pte",)
+    own_process = True
 
     def open(self, path: Path, options: OpenOptions) -> Session:
         """The program's method `forward`.

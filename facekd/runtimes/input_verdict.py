@@ -43,11 +43,12 @@ def check_embedder(model: Path, embedder: Embedder, faces: Faces, *, progress: b
     """
     if not isinstance(embedder, FileEmbedder) or model.is_dir():
         return
+    files = ModelFiles.of(model, runtime=embedder.session.runtime)
     problem = input_problem(
         ways_of(embedder),
         faces,
         name=str(model),
-        model_sha256=f"{ModelFiles.of(model).sha256} {embedder.session.output.name} {embedder.encoding.layout}",
+        model_sha256=f"{files.sha256} {embedder.session.output.name} {embedder.encoding.layout}",
         as_options=options,
         go_on="--trust-input",
         progress=progress,

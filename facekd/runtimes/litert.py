@@ -20,7 +20,8 @@ class LiteRt(Runtime):
     modules = ("ai_edge_litert.interpreter",)
     package = "ai-edge-litert"
     suffixes = (".tflite",)
-    releases_python = True
+    releases_python = True  # while it opens a file
+    own_process = True
 
     def open(self, path: Path, options: OpenOptions) -> Session:
         """An interpreter with its tensors allocated."""

@@ -138,7 +138,7 @@ class _OnnxSession(Session):
         present = {output.name for output in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
         session = inference_session(model.SerializeToString(), optimise=False)
-        yield from zip(names, session.run(names, {self.input.name: x}), strict=True)
+        yield from zip(names, session.run(names, {self.input.name: x}, self._options), strict=True)
 
 
 def _run_options() -> Any:

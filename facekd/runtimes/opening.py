@@ -163,9 +163,12 @@ def open_session(path: Path, *, threads: int | None = None, runtime: str | None 
     opener = runtime_for(path) if runtime is None else get_runtime(runtime)
     opener.require()
     options = OpenOptions(threads=threads)
-    if not opener.releases_python:
-        return opener.open(path, options)
-    return run_bounded(lambda: opener.open(path, options), seconds=LIMIT_S, what=f"opening {path}")
+    if opener.releases_python:
+        session = run_bounded(lambda: opener.open(path, options), seconds=LIMIT_S, what=f"opening {path}")
+    else:
+        session = opener.open(path, options)
+    session.threads = threads
+    return session
 
 
 def verify_model(folder: Path, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,19 @@ def test_a_dead_worker_is_named(program: str, message: str) -> None:
         Worker("net", threads=1, command=[sys.executable, "-c", program]) as worker,
     ):
         worker.ask("open")
+
+
+def test_a_worker_that_says_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that does not end, or the profile of one: whatever it does, its process is killed."""
+    monkeypatch.setattr("facekd.benchmarks.process.SILENCE_S", 0.5)
+    program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+    start = time.monotonic()
+    with (
+        pytest.raises(FacekdError, match=r"net: waiting for the measuring process took more than 0\.5 s and was ended"),
+        Worker("net", threads=1, command=[sys.executable, "-c", program]) as worker,
+    ):
+        worker.ask("profile")
+    assert time.monotonic() - start < 5
 
 
 def test_runtimes_that_are_not_there() -> None:

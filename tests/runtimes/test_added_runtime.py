@@ -164,3 +164,5 @@ def test_a_package_of_ones_own_is_evaluated_and_benchmarked(tmp_path: Path, foun
     assert record["model"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     report = facekd("evaluate", model, "--pairs", "synthetic:identities=10,pairs=20", *named)
     assert report["sets"][0]["pairs"] == 20
+    told = facekd("embed", model, "synthetic:identities=2,images=2", "--out", tmp_path / "e.npz", *named)
+    assert told["embedded"] == 4
