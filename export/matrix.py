@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.validation import shown
 from facekd.export.artefact_folder import check_destination
 from facekd.export.options import ExportOptions
 from facekd.export.pipeline import Gate, Reference, export_artefact
@@ -43,7 +44,7 @@ def plan(targets: Sequence[str], precisions: Sequence[str], out: Path) -> list[E
     makers = [get_target(name) for name in names]
     for precision in precisions:
         if precision not in (*PRECISIONS, "all"):
-            raise UsageError(f"unknown precision {precision!r}; valid: {', '.join(PRECISIONS)}, all")
+            raise UsageError(f"unknown precision {shown(precision)}; valid: {', '.join(PRECISIONS)}, all")
     wanted = PRECISIONS if "all" in precisions else tuple(dict.fromkeys(precisions))
     pairs = [(maker, precision) for maker in makers for precision in wanted]
     single = len(pairs) == 1
@@ -159,7 +160,7 @@ def finished_cells(folders: Sequence[Path]) -> dict[str, list[ExportCell]]:
         verify_files(folder, manifest)
         if hashes.setdefault(manifest.name, manifest.bundle.sha256) != manifest.bundle.sha256:
             raise UsageError(
-                f"{folder} is of another bundle {manifest.name!r} (sha256 {manifest.bundle.sha256[:12]}... beside "
+                f"{folder} is of another bundle {shown(manifest.name)} (sha256 {manifest.bundle.sha256[:12]}... beside "
                 f"{hashes[manifest.name][:12]}...): tabulate them apart"
             )
         cell = ExportCell(target=manifest.target, precision=manifest.precision, folder=folder, manifest=manifest)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 
 
 class _PReLUForm(nn.Module):
@@ -103,7 +104,7 @@ def rewrite_prelu(model: nn.Module, form: str) -> nn.Module:
         UsageError: the form is not known.
     """
     if form not in PRELU_FORMS:
-        raise UsageError(f"unknown PReLU form {form!r}; valid: {', '.join(PRELU_FORMS)}")
+        raise UsageError(f"unknown PReLU form {shown(form)}; valid: {', '.join(PRELU_FORMS)}")
     model = copy.deepcopy(model)
     build = PRELU_FORMS[form]
     if build is None:

@@ -12,6 +12,7 @@ from typing import Any
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.parallel import ordered_map
 from facekd.common.progress import Track, silently
+from facekd.common.validation import shown
 from facekd.common.writing import atomic_file, atomic_folder, listed_kind
 from facekd.data.alignment import align
 from facekd.data.decoding import decode_image, encode_jpeg, encode_png
@@ -74,7 +75,7 @@ def align_folder(
     if not photographs.is_dir():
         raise UsageError(f"no folder of photographs at {photographs}")
     if image_format not in _ENCODERS:
-        raise UsageError(f"unknown image format {image_format!r}: one of {', '.join(_ENCODERS)}")
+        raise UsageError(f"unknown image format {shown(image_format)}: one of {', '.join(_ENCODERS)}")
     check_apart(photographs, out)
     found = list_images(photographs)
     files = sorted(found.images, key=lambda file: (file.parent.as_posix(), file.name))

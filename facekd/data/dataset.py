@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.data.augmentation import augment
 from facekd.data.permutation import Permutation
 from facekd.data.sampling import IdentityGroups
@@ -256,7 +257,7 @@ def _context(name: str | None) -> BaseContext:
     # Not forkserver: its workers are not this process's children, and _start_worker could not tell who is an orphan.
     valid = [method for method in multiprocessing.get_all_start_methods() if method != "forkserver"]
     if name not in valid:
-        raise UsageError(f"unknown worker context {name!r}: one of {valid}")
+        raise UsageError(f"unknown worker context {shown(name)}: one of {valid}")
     return multiprocessing.get_context(name)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
 
 from facekd.common.errors import UsageError
-from facekd.common.validation import StrictSchema, explain
+from facekd.common.validation import StrictSchema, explain, shown
 from facekd.data.synthetic_face import Identity, draw_identity, draw_photograph
 from facekd.data.synthetic_render import render
 
@@ -77,7 +77,9 @@ def synthetic_fields(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = part.partition("=")
         if not equals:
-            raise UsageError(f"synthetic: {part!r} is not name=value, as in synthetic:identities=64,images=20,seed=0")
+            raise UsageError(
+                f"synthetic: {shown(part)} is not name=value, as in synthetic:identities=64,images=20,seed=0"
+            )
         fields[name.strip()] = value.strip()
     return fields
 

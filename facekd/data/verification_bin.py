@@ -13,6 +13,7 @@ import numpy as np
 
 from facekd.common.errors import FacekdError
 from facekd.common.file_kind import check_not_a_stand_in
+from facekd.common.validation import shown
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import encode_png
 from facekd.data.source import ALIGNED_SIZE
@@ -96,7 +97,7 @@ class _Unpickler(pickle.Unpickler):
 def _latin1_bytes(text: str | bytes, encoding: str | bytes = "latin1") -> bytes:
     """How protocol 2 stores Python 3's bytes: _codecs.encode(text, "latin1"), and no other codec."""
     if encoding not in ("latin1", b"latin1") or not isinstance(text, str):
-        raise FacekdError(f"refused: _codecs.encode with {encoding!r}")
+        raise FacekdError(f"refused: _codecs.encode with {shown(encoding)}")
     return text.encode("latin1")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.distillation.losses.base import DistillationBatch, DistillationLoss
 from facekd.distillation.parameter_group import ParameterGroup
 from facekd.distillation.teachers.base import Teacher, TeacherOrigin
@@ -181,7 +182,7 @@ class DistillationTask(nn.Module):
         expected = self.trainable_state_dict().keys()
         if state.keys() != expected:
             odd = sorted(state.keys() ^ expected)
-            raise UsageError(f"checkpoint of another recipe: {len(odd)} keys differ, the first is {odd[0]!r}")
+            raise UsageError(f"checkpoint of another recipe: {len(odd)} keys differ, the first is {shown(odd[0])}")
         frozen = {key: value for key, value in self.state_dict().items() if self._is_frozen(key)}
         self.load_state_dict({**frozen, **state})
 

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.heads.adaface import AdaFace
 from facekd.heads.arcface import ArcFace
 from facekd.heads.combined_margin import CombinedMargin
@@ -33,11 +34,11 @@ def create_head(name: str, /, *, embedding_width: int, num_identities: int, **ar
         UsageError: the name or an argument is unknown, or a value is out of range.
     """
     if name not in HEADS:
-        raise UsageError(f"unknown head {name!r}; valid: {', '.join(HEADS)}")
+        raise UsageError(f"unknown head {shown(name)}; valid: {', '.join(HEADS)}")
     valid = [
         key for key in inspect.signature(HEADS[name]).parameters if key not in ("embedding_width", "num_identities")
     ]
     for key in arguments:
         if key not in valid:
-            raise UsageError(f"head {name!r} takes no argument {key!r}; valid: {', '.join(valid)}")
+            raise UsageError(f"head {shown(name)} takes no argument {shown(key)}; valid: {', '.join(valid)}")
     return HEADS[name](embedding_width=embedding_width, num_identities=num_identities, **arguments)

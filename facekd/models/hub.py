@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 from facekd.common.errors import FacekdError, UsageError, first_line
+from facekd.common.validation import shown
 from facekd.models.bundle import new_folder, verify_bundle
 from facekd.schemas.card import CARD_FILE, HEAD_FILE, WEIGHTS_FILE
 
@@ -82,7 +83,7 @@ def _errors(hub: ModuleType) -> tuple[type[Exception], ...]:
 
 def _check_repo(repo: str) -> None:
     if repo.count("/") != 1 or not all(repo.split("/")):
-        raise UsageError(f"{repo!r} is not a repository; give owner/name")
+        raise UsageError(f"{shown(repo)} is not a repository; give owner/name")
 
 
 def _remove(path: Path) -> None:

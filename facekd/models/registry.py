@@ -96,7 +96,7 @@ def find_model(name: str) -> ModelEntry:
     if isinstance(found, ModelEntry):
         return found
     if not callable(found):
-        raise UsageError(f"model {name!r} is {type(found).__name__}, not a function that builds a model")
+        raise UsageError(f"model {shown(name)} is {type(found).__name__}, not a function that builds a model")
     return _entry(name, "student", found)
 
 
@@ -122,7 +122,7 @@ def create_model(name: str, /, **arguments: Any) -> nn.Module:
     _check_arguments(name, build, arguments)
     model = build(**arguments)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model {name!r} returned {type(model).__name__}, not a torch.nn.Module")
+        raise UsageError(f"model {shown(name)} returned {type(model).__name__}, not a torch.nn.Module")
     if not isinstance(getattr(model, "embedding_width", None), int):
         model.embedding_width = _embedding_width(name, model)  # type: ignore[assignment]
     return model
@@ -168,7 +168,7 @@ def create_student(name: str, /, **arguments: Any) -> nn.Module:
     missing = [part for part in parts if not hasattr(model, part)]
     if missing:
         students = ", ".join(entry.name for entry in list_models() if entry.role == "student")
-        raise UsageError(f"model {name!r} is not a student: it has no {', '.join(missing)}; valid: {students}")
+        raise UsageError(f"model {shown(name)} is not a student: it has no {', '.join(missing)}; valid: {students}")
     return model
 
 
@@ -184,7 +184,7 @@ def _check_arguments(name: str, build: Callable[..., nn.Module], arguments: dict
     unknown = [key for key in arguments if key not in parameters]
     if unknown:
         raise UsageError(
-            f"model {name!r} takes no argument {shown(unknown[0])}; valid: {', '.join(parameters) or 'none'}"
+            f"model {shown(name)} takes no argument {shown(unknown[0])}; valid: {', '.join(parameters) or 'none'}"
         )
     required = [
         key
@@ -193,4 +193,6 @@ def _check_arguments(name: str, build: Callable[..., nn.Module], arguments: dict
     ]
     missing = [key for key in required if key not in arguments]
     if missing:
-        raise UsageError(f"model {name!r} needs the argument {missing[0]!r}; it takes: {', '.join(parameters)}")
+        raise UsageError(
+            f"model {shown(name)} needs the argument {shown(missing[0])}; it takes: {', '.join(parameters)}"
+        )

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from facekd.common.errors import UsageError, one_line
 from facekd.common.trust import check_all_trusted
-from facekd.common.validation import explain
+from facekd.common.validation import explain, shown
 from facekd.common.yaml_text import MAX_CHARACTERS, parse_yaml
 from facekd.recipe.overrides import apply_override
 from facekd.recipe.schema import Recipe
@@ -61,7 +61,7 @@ def read_yaml(
     if not path.is_file():
         known = shipped()
         if str(path) not in known:
-            raise UsageError(f"no {kind} {str(path)!r}: give a YAML file or one of {', '.join(known)}")
+            raise UsageError(f"no {kind} {shown(str(path))}: give a YAML file or one of {', '.join(known)}")
         path = known[str(path)]
     try:
         if path.stat().st_size > MAX_CHARACTERS:

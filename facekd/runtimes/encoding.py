@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.runtimes.base import IMAGE, Tensor
 from facekd.runtimes.input_range import fitted_spec
 from facekd.schemas.input_spec import InputSpec
@@ -76,8 +77,8 @@ class InputEncoding:
         quantised = tensor.quantisation is not None and tensor.dtype in ("int8", "uint8", "int16")
         if tensor.dtype not in (*_FLOATS, "uint8", IMAGE) and not quantised:
             raise UsageError(
-                f"{path} takes {tensor.dtype} at {tensor.name!r}: valid are {', '.join(_FLOATS)}, uint8, and integers "
-                "with a quantisation"
+                f"{path} takes {tensor.dtype} at {shown(tensor.name)}: valid are {', '.join(_FLOATS)}, uint8, and "
+                "integers with a quantisation"
             )
         spec, note = fitted_spec(path, tensor, spec or InputSpec()) if quantised else (spec or InputSpec(), None)
         notes = [note] if note else []
@@ -90,7 +91,7 @@ class InputEncoding:
         elif tensor.dtype == "uint8" and not quantised:
             values = "ordered"
             unused = " (mean and std are not used)" if spec.model_fields_set & {"mean", "std"} else ""
-            notes.append(f"{path} takes uint8 at {tensor.name!r}: fed the pixels 0 to 255 as they are{unused}")
+            notes.append(f"{path} takes uint8 at {shown(tensor.name)}: fed the pixels 0 to 255 as they are{unused}")
         return cls(
             spec=spec.model_copy(update={"size": size}),
             layout=found,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from facekd.common.errors import FacekdError, require_modules
+from facekd.common.validation import shown
 from facekd.runtimes.base import FileFacts, Runtime
 
 _CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv")
@@ -101,9 +102,13 @@ def external_files(path: Path) -> list[Path]:
     for location in locations:
         file = (folder / location).resolve()
         if not file.is_relative_to(folder):
-            raise FacekdError(f"{path} keeps weights in {location!r}, outside of its folder: such a file is not opened")
+            raise FacekdError(
+                f"{path} keeps weights in {shown(location)}, outside of its folder: such a file is not opened"
+            )
         if not file.is_file():
-            raise FacekdError(f"{path} keeps weights in {location!r}, which is not beside it: put both in one folder")
+            raise FacekdError(
+                f"{path} keeps weights in {shown(location)}, which is not beside it: put both in one folder"
+            )
     return [path.parent / location for location in sorted(locations)]
 
 

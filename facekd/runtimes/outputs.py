@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.runtimes.base import GraphEnds, Tensor
 
 _PROBABILITIES = ("softmax", "logsoftmax", "log_softmax", "sigmoid", "logistic", "hardsigmoid", "argmax", "arg_max")
@@ -47,7 +48,7 @@ def choose_output(path: Path, outputs: Sequence[Tensor], ends: GraphEnds) -> tup
     chosen = min(possible, key=rank)
     if len(wide) == 1:
         return chosen, None
-    return chosen, f"{path} has outputs {listed}: {chosen.name!r} is taken; --output NAME takes another"
+    return chosen, f"{path} has outputs {listed}: {shown(chosen.name)} is taken; --output NAME takes another"
 
 
 def embedding_outputs(outputs: Sequence[Tensor], ends: GraphEnds) -> list[Tensor]:
@@ -59,4 +60,4 @@ def _described(tensor: Tensor, ends: GraphEnds) -> str:
     operator = ends.operators.get(tensor.name)
     by = f" of a {operator}" if operator and operator.lower() in _PROBABILITIES else ""
     shape = ", ".join("b" if size is None else str(size) for size in tensor.shape)
-    return f"{tensor.name!r} [{shape}]{by}"
+    return f"{shown(tensor.name)} [{shape}]{by}"

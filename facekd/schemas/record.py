@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.common.validation import StrictSchema, explain
+from facekd.common.validation import StrictSchema, explain, shown
 
 SCHEMA_VERSION = 2
 
@@ -325,7 +325,7 @@ def _read(path: Path) -> Iterator[Record]:
                 version = data["schema_version"]
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise FacekdError(
-                    f"{path}, line {number} is not a benchmark record ({error!r}): remove the line"
+                    f"{path}, line {number} is not a benchmark record ({shown(error)}): remove the line"
                 ) from None
             if not isinstance(version, int) or version > SCHEMA_VERSION:
                 raise FacekdError(

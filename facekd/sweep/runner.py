@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.validation import shown
 from facekd.common.writing import WriteError
 from facekd.data.source import Source
 from facekd.distillation.build import build_task
@@ -79,11 +80,11 @@ class GridRunner:
         if mark.is_file():
             known = read_json(mark)
             if known["name"] != grid.name:
-                raise UsageError(f"--out {out} is of the grid {known['name']!r}: give a folder of its own")
+                raise UsageError(f"--out {out} is of the grid {shown(known['name'])}: give a folder of its own")
             if known == content:
                 return
         elif foreign := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
-            raise UsageError(f"--out {out} holds {foreign[0]!r} and no sweep: give a new folder")
+            raise UsageError(f"--out {out} holds {shown(foreign[0])} and no sweep: give a new folder")
         write_json(mark, content)
 
     def check(self, cells: list[SweepCell]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.validation import shown
 from facekd.distributed import collectives
 
 
@@ -58,7 +59,7 @@ class Schedule:
         if self.total_steps < 1:
             raise UsageError(f"a schedule needs at least 1 step, got {self.total_steps}")
         if self.kind not in _DECAYS:
-            raise UsageError(f"unknown schedule {self.kind!r}: one of {', '.join(_DECAYS)}")
+            raise UsageError(f"unknown schedule {shown(self.kind)}: one of {', '.join(_DECAYS)}")
 
     @property
     def warmup_steps(self) -> int:
@@ -107,7 +108,7 @@ class Optimisers:
         for group in groups:
             if group.optimiser not in _KINDS:
                 known = ", ".join(_KINDS)
-                raise UsageError(f"group {group.name}: unknown optimiser {group.optimiser!r}, one of {known}")
+                raise UsageError(f"group {group.name}: unknown optimiser {shown(group.optimiser)}, one of {known}")
             options.setdefault(group.optimiser, []).append(_entry(group))
         self.torch = {kind: _KINDS[kind](entries) for kind, entries in options.items()}
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.validation import shown
 from facekd.common.writing import FolderKind
 from facekd.data.decoding import decode_image
 from facekd.data.recordio import HEADER_BYTES, LENGTH_MASK, MAGIC_BYTES
@@ -169,7 +170,9 @@ def read_record(file: LocalBytes | RemoteBytes, offset: int, key: str) -> bytes:
 def _join(root: str, name: str, index: Path) -> str:
     """Where a file is read. Its name comes from the index: it must not lead out of the root."""
     if Path(name).name != name or "\\" in name:
-        raise FacekdError(f"{index} names the file {name!r}, which is not a plain file name: index the files again")
+        raise FacekdError(
+            f"{index} names the file {shown(name)}, which is not a plain file name: index the files again"
+        )
     return f"{root.rstrip('/')}/{name}" if is_remote(root) else str(Path(root) / name)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.table import Table
+from facekd.common.validation import shown
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
 from facekd.evaluation.identification import Identification, identify
@@ -91,13 +92,17 @@ def read_ijb(folder: Path, name: IJBName, *, size: tuple[int, int] = ALIGNED_SIZ
     file = meta / f"{name}_name_5pts_score.txt"
     rows = [line.split() for line in read_lines(file)]
     if wrong := next((i for i, row in enumerate(rows, 1) if len(row) != 12), None):
-        raise FacekdError(f"{file}, line {wrong}: {' '.join(rows[wrong - 1])!r} is not name, ten coordinates, score")
+        raise FacekdError(
+            f"{file}, line {wrong}: {shown(' '.join(rows[wrong - 1]))} is not name, ten coordinates, score"
+        )
     numbers = _numbers(file, [row[1:] for row in rows], np.float32)
     names = [row[0] for row in rows]
     media_file = meta / f"{name}_face_tid_mid.txt"
     media_rows = [line.split() for line in read_lines(media_file)]
     if wrong := next((i for i, row in enumerate(media_rows, 1) if len(row) != 3), None):
-        raise FacekdError(f"{media_file}, line {wrong}: {' '.join(media_rows[wrong - 1])!r} is not name template media")
+        raise FacekdError(
+            f"{media_file}, line {wrong}: {shown(' '.join(media_rows[wrong - 1]))} is not name template media"
+        )
     if [row[0] for row in media_rows] != names:
         raise FacekdError(f"{file.name} and {media_file.name} do not name the same images in the same order")
     ids = _numbers(media_file, [row[1:] for row in media_rows], np.int64)

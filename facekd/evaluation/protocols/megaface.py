@@ -18,6 +18,7 @@ import numpy as np
 
 from facekd.common.errors import FacekdError
 from facekd.common.table import Table
+from facekd.common.validation import shown
 from facekd.data.image_list import ImageList, read_lines
 from facekd.data.source import ALIGNED_SIZE
 from facekd.evaluation.identification import megaface
@@ -52,11 +53,11 @@ def read_megaface(folder: Path, *, size: tuple[int, int] = ALIGNED_SIZE) -> Mega
     probe_noise, distractor_noise = (_read_noises(folder / f"{name}_noises.txt") for name in ("facescrub", "megaface"))
     listed = read_lines(folder / "facescrub_lst")
     if wrong := next((name for name in listed if name.count("/") < 1), None):
-        raise FacekdError(f"{folder / 'facescrub_lst'}: {wrong!r} is not Person/image")
+        raise FacekdError(f"{folder / 'facescrub_lst'}: {shown(wrong)} is not Person/image")
     probes = [name for name in listed if name.rsplit("/", 1)[-1] not in probe_noise]
     listed_distractors = read_lines(folder / "megaface_lst")
     if wrong := next((name for name in listed_distractors if name.count("/") < 2), None):
-        raise FacekdError(f"{folder / 'megaface_lst'}: {wrong!r} is not group/user/image")
+        raise FacekdError(f"{folder / 'megaface_lst'}: {shown(wrong)} is not group/user/image")
     distractors = [name for name in listed_distractors if "/".join(name.split("/")[-3:]) not in distractor_noise]
     people = [name.split("/")[-2] for name in probes]
     _, subjects, counts = np.unique(people, return_inverse=True, return_counts=True)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.models.architectures.layers import StudentNetwork, create_activation
 from facekd.models.registry import register_model
 
@@ -47,7 +48,7 @@ class IResNet(StudentNetwork):
     ) -> None:
         super().__init__()
         if form not in ("arcface", "adaface"):
-            raise UsageError(f"iresnet: unknown form {form!r}; valid: arcface, adaface")
+            raise UsageError(f"iresnet: unknown form {shown(form)}; valid: arcface, adaface")
         if len(depths) != 4 or len(widths) != 4 or any(value < 1 for value in (*depths, *widths)):
             raise UsageError(
                 f"iresnet: depths {tuple(depths)} and widths {tuple(widths)} must be four numbers of 1 or more each"

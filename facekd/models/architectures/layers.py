@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 
 ActivationName = Literal["prelu", "relu", "relu6", "hardswish"]
 
@@ -47,7 +48,7 @@ def create_activation(name: str, channels: int) -> nn.Module:
         UsageError: the name is not one of prelu, relu, relu6, hardswish.
     """
     if name not in _ACTIVATIONS:
-        raise UsageError(f"unknown activation {name!r}; valid: {', '.join(get_args(ActivationName))}")
+        raise UsageError(f"unknown activation {shown(name)}; valid: {', '.join(get_args(ActivationName))}")
     return _ACTIVATIONS[name](channels)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
+from facekd.common.validation import shown
 from facekd.models.architectures.layers import StudentNetwork, global_depthwise_head, initialise_convolutions
 from facekd.models.registry import register_model
 
@@ -116,14 +117,14 @@ def check_timm_name(name: str) -> None:
     if name not in names:
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}? " if close else ""
-        raise UsageError(f"timm has no model {name!r}; {hint}timm.list_models() names all {len(names)}")
+        raise UsageError(f"timm has no model {shown(name)}; {hint}timm.list_models() names all {len(names)}")
 
 
 def check_timm_arguments(name: str, arguments: dict[str, Any]) -> None:
     """Raises UsageError for arguments by which timm would fetch or read weights: models here start fresh."""
     for key in ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"):
         if key in arguments:
-            raise UsageError(f"timm/{name}: {key!r} is not available: nothing is downloaded, models start fresh")
+            raise UsageError(f"timm/{name}: {shown(key)} is not available: nothing is downloaded, models start fresh")
 
 
 def _probe_and_prune(body: Any, image_size: tuple[int, int]) -> torch.Size:

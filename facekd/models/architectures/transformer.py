@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from facekd.common.errors import UsageError, one_line
+from facekd.common.validation import shown
 from facekd.models.architectures.necks import NECKS
 
 Kind = Literal["swin", "swinv2", "vit", "eva", "other"]
@@ -45,7 +46,7 @@ class TransformerTeacher(nn.Module):
     ) -> None:
         super().__init__()
         if neck not in NECKS and neck != OWN_HEAD:
-            raise UsageError(f"unknown neck {neck!r}; valid: {', '.join((*NECKS, OWN_HEAD))}")
+            raise UsageError(f"unknown neck {shown(neck)}; valid: {', '.join((*NECKS, OWN_HEAD))}")
         if embedding_width < 1:
             raise UsageError(f"teacher: embedding_width {embedding_width} must be 1 or more")
         self.kind: Kind = _kind(body)

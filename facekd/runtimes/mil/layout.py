@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from facekd.common.errors import FacekdError
+from facekd.common.validation import shown
 from facekd.runtimes.mil.operators import OPERATORS, Tensor, ints, operator, tensor
 
 __all__ = ["OPERATORS"]
@@ -112,7 +113,7 @@ def cast(x: Any, dtype: str) -> Any:
     """Rounding to float16 is applied when the result is stored, by its declared type."""
     kinds = {"fp16": torch.float32, "fp32": torch.float32, "int32": torch.int32, "bool": torch.bool}
     if dtype not in kinds:
-        raise FacekdError(f"MIL cast to {dtype!r} is not known to the interpreter")
+        raise FacekdError(f"MIL cast to {shown(dtype)} is not known to the interpreter")
     return tensor(x).to(kinds[dtype])
 
 

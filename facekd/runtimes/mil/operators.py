@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from facekd.common.errors import FacekdError
+from facekd.common.validation import shown
 
 Tensor = torch.Tensor
 OPERATORS: dict[str, Callable[..., Any]] = {}
@@ -41,7 +42,7 @@ def _padding(
     if pad_type == "custom":
         return ints(pad)
     if pad_type not in ("same", "same_lower"):
-        raise FacekdError(f"MIL padding {pad_type!r} is not known to the interpreter")
+        raise FacekdError(f"MIL padding {shown(pad_type)} is not known to the interpreter")
     result = []
     for size, k, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
         total = max(0, (-(-size // stride) - 1) * stride + dilation * (k - 1) + 1 - size)

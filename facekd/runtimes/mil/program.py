@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from facekd.common.errors import FacekdError
+from facekd.common.validation import shown
 from facekd.runtimes.coreml_package import declared, load_package
 from facekd.runtimes.mil.layout import OPERATORS
 
@@ -93,7 +94,7 @@ class MilProgram:
         for name, value in self.trace(x):
             if name == final:
                 return value
-        raise FacekdError(f"the program never computes its output {final!r}")
+        raise FacekdError(f"the program never computes its output {shown(final)}")
 
     def _compute(self, op: Any, values: dict[str, Any]) -> None:
         """Adds the results of `op` to `values`, or to the fixed ones if no input of it depends on the image."""
@@ -120,7 +121,7 @@ class MilProgram:
 def _constant(var: Any) -> Any:
     constant = var.val
     if constant is None:
-        raise FacekdError(f"operation input {var.name!r} is neither computed nor constant: the program is damaged")
+        raise FacekdError(f"operation input {shown(var.name)} is neither computed nor constant: the program is damaged")
     if isinstance(constant, np.ndarray):
         array = np.ascontiguousarray(constant)
         # float16 constants are used as they are stored, computed with in float32.
@@ -136,7 +137,7 @@ def _rounded(result: Any, var: Any) -> Any:
         return result
     expected = tuple(var.shape) if hasattr(var, "shape") else None
     if expected is not None and all(isinstance(size, int) for size in expected) and tuple(result.shape) != expected:
-        raise FacekdError(f"MIL value {var.name!r}: computed {list(result.shape)}, declared {list(expected)}")
+        raise FacekdError(f"MIL value {shown(var.name)}: computed {list(result.shape)}, declared {list(expected)}")
     if result.is_floating_point():
         result = result.half().float() if var.dtype == types.fp16 else result.float()
     return result
