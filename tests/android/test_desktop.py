@@ -43,7 +43,7 @@ def manifest(width: int) -> dict[str, Any]:
         "output": {"name": "embedding", "width": width},
         "thresholds": [],
         "golden": {"crop": "golden/crop.png", "embedding": "golden/embedding.json", "min_cosine": 0.9999},
-        "files": {},
+        "files": {"model.onnx": "0" * 64},
     }
 
 

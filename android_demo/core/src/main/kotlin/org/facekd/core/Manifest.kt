@@ -9,7 +9,8 @@ class ManifestException(message: String) : Exception(message)
 /**
  * The part of an exported artefact's manifest.json that the app reads (`facekd export --target android`, schema 1).
  *
- * @property modelId sha256 of the bundle's weights: embeddings of two models are never compared.
+ * @property modelId sha256 of the model's file, which is its embedding space: the same bundle exported as float32 and as
+ *     int8 gives embeddings that differ, and those of two files are never compared.
  * @property files sha256 of each file, by path.
  */
 class Manifest(
@@ -58,7 +59,7 @@ class Manifest(
             return Manifest(
                 name = root.text("name"),
                 model = root.text("model"),
-                modelId = root.fields("bundle").text("sha256"),
+                modelId = root.fields("files").text(root.text("model")),
                 input = InputSpec(
                     size[0].toInt(),
                     size[1].toInt(),

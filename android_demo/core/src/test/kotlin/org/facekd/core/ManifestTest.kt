@@ -24,11 +24,19 @@ class ManifestTest {
     @Test
     fun readsWhatExportWrites() {
         val manifest = Manifest.parse(text)
-        assertEquals("01bf6e", manifest.modelId)
         assertTrue(manifest.input.bgr)
         assertArrayEquals(floatArrayOf(128f, 127.5f, 100f), manifest.input.std, 0f)
         assertEquals(512, manifest.width)
         assertEquals(mapOf("model.onnx" to "ab"), manifest.files)
+    }
+
+    /** Seen: a bundle's float32 and int8 files shared samples, though their embeddings differ. */
+    @Test
+    fun twoFilesOfOneBundleAreTwoEmbeddingSpaces() {
+        val other = Manifest.parse(text.replace("\"ab\"", "\"cd\"").replace("fp32", "int8"))
+        assertEquals(listOf("ab", "cd"), listOf(Manifest.parse(text).modelId, other.modelId))
+        val without = text.replace("{\"model.onnx\": \"ab\"}", "{}")
+        assertTrue(assertThrows(ManifestException::class.java) { Manifest.parse(without) }.message!!.contains("files.model.onnx"))
     }
 
     @Test
