@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes core's test vectors from OpenCV and facekd, on drawn faces: python android_demo/make_vectors.py DETECTOR
 
-Writes core/src/test/resources/vectors.json, session.json and faces.bin. Deterministic; tests/android regenerates and
-compares them, so that the Kotlin code and the Python it mirrors cannot drift apart. session.json comes from
-tests/android/session_reference.py, and tests/demo runs the page's JavaScript on it too. DETECTOR is YuNet's .onnx; its
-weights are not copied.
+Writes core/src/test/resources/vectors.json, session.json, enrolment.json and faces.bin. Deterministic; tests/android
+regenerates and compares them, so that the Kotlin code and the Python it mirrors cannot drift apart. session.json and
+enrolment.json come from tests/android/session_reference.py; tests/demo runs the page's JavaScript on them too. DETECTOR
+is YuNet's .onnx; its weights are not copied.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from facekd.runtimes.onnxruntime import inference_session
 from facekd.schemas.input_spec import InputSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.android.session_reference import measures, sequences
+from tests.android.session_reference import measures, reviews, sequences
 
 RESOURCES = Path(__file__).resolve().parent / "core/src/test/resources"
 SCENE = 256  # a multiple of 32, so that nothing is padded
@@ -146,6 +146,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "vectors.json").write_text(json.dumps(vectors) + "\n", encoding="utf-8")
     (given.out / "session.json").write_text(json.dumps(sequences()) + "\n", encoding="utf-8")
+    (given.out / "enrolment.json").write_text(json.dumps(reviews()) + "\n", encoding="utf-8")
     (given.out / "faces.bin").write_bytes(faces)
     print(f"{given.out}: {len(vectors['detector']['faces'])} faces")
 

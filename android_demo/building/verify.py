@@ -16,8 +16,12 @@ from building.pins import ANDROID_MINIMUM
 
 BUDGET_BYTES = 25_000_000
 PERMISSIONS = ["android.permission.CAMERA"]
-# Newer than the least Android, and used only behind a look at Build.VERSION.SDK_INT (Benchmark.kt).
+# Newer than the least Android, and used only behind a look at Build.VERSION.SDK_INT (Benchmark.kt, KeystoreKey.kt).
 GUARDED = {
+    "android/security/keystore/KeyGenParameterSpec$Builder.setIsStrongBoxBacked(Z)"
+    "Landroid/security/keystore/KeyGenParameterSpec$Builder;",
+    "android/security/keystore/KeyGenParameterSpec$Builder.setUnlockedDeviceRequired(Z)"
+    "Landroid/security/keystore/KeyGenParameterSpec$Builder;",
     "android/os/Build.SOC_MANUFACTURERLjava/lang/String;",
     "android/os/Build.SOC_MODELLjava/lang/String;",
     "android/os/PowerManager.getCurrentThermalStatus()I",

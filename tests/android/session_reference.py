@@ -247,3 +247,59 @@ def measures(crop: np.ndarray, landmarks: np.ndarray) -> dict[str, float]:
         "brightness": float(grey.mean()),
         "sharpness": float(np.var(laplacian)),
     }
+
+
+# Enrolment.
+
+
+def review(person: str, samples: Sequence[np.ndarray], stored: Gallery) -> dict[str, Any]:
+    """What speaks against keeping samples under a name, as EnrolmentReview.kt states it."""
+    nothing: dict[str, Any] = {"kind": "fine", "sample": None, "person": None}
+    table = np.array(samples) @ np.array(samples).T
+    np.fill_diagonal(table, np.nan)
+    if np.nanmin(table, initial=2) <= THRESHOLD:
+        means = np.nanmean(table, axis=1)
+        return {**nothing, "kind": "odd", "sample": int(np.flatnonzero(np.isclose(means, means.min()))[-1])}
+    own = [e for name, e in stored if name == person]
+    if own and (np.array(samples) @ np.array(own).T).max(axis=1).min() <= THRESHOLD:
+        return {**nothing, "kind": "name_taken"}
+    nearest = max((float(s @ e), name) for s in samples for name, e in [*stored, ("", -s)] if name != person)
+    return {**nothing, "kind": "known", "person": nearest[1]} if nearest[0] > THRESHOLD else nothing
+
+
+def reviews() -> list[dict[str, Any]]:
+    """Samples that come to be enrolled, with the reference's answers; JSON."""
+    rng = np.random.default_rng(6)
+    known = people()
+
+    def sample(person: str) -> np.ndarray:
+        noisy = known[person] + rng.normal(0, 0.12, 8)
+        noisy /= np.linalg.norm(noisy)
+        return noisy
+
+    stored = [(name, sample(name)) for name in ("Ada", "Ada", "Ben")]
+    cases = [
+        ("Cleo", ["Cleo", "Cleo", "Cleo"]),
+        ("Cleo", ["Cleo", "stranger", "Cleo"]),
+        ("Cleo", ["stranger", "Cleo", "Cleo"]),
+        ("Cleo", ["Cleo", "stranger"]),
+        ("Ada", ["Ada"]),
+        ("Ada", ["stranger", "stranger"]),
+        ("Ada", ["Ben", "Ben", "Ben"]),
+        ("Benjamin", ["Ben", "Ben", "Ben"]),
+        ("Cleo", ["Ada"]),
+    ]
+    found = []
+    for person, shown in cases:
+        samples = [sample(name) for name in shown]
+        for gallery in (stored, []):
+            found.append(
+                {
+                    "person": person,
+                    "threshold": THRESHOLD,
+                    "samples": [s.tolist() for s in samples],
+                    "stored": [{"person": name, "embedding": e.tolist()} for name, e in gallery],
+                    "expected": review(person, samples, gallery),
+                }
+            )
+    return found

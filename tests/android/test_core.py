@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.android.session_reference import AGREEING, people, sequences
+from tests.android.session_reference import AGREEING, people, reviews, sequences
 
 
 def build(demo: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -41,10 +41,10 @@ def test_vectors_are_what_python_computes_today(demo: Path, shared: Path, monkey
 
 def test_the_sessions_vectors_are_the_references(demo: Path) -> None:
     """Kotlin and JavaScript read the file; here it is what session_reference.py gives today."""
-    kept = json.loads((demo / "core/src/test/resources/session.json").read_text(encoding="utf-8"))
-    made = json.loads(json.dumps(sequences()))
-    for ours, theirs in zip(leaves(made), leaves(kept), strict=True):
-        assert ours == (pytest.approx(theirs, rel=1e-9, abs=1e-12) if isinstance(theirs, float) else theirs)
+    for name, made in (("session", sequences()), ("enrolment", reviews())):
+        kept = json.loads((demo / f"core/src/test/resources/{name}.json").read_text(encoding="utf-8"))
+        for ours, theirs in zip(leaves(json.loads(json.dumps(made))), leaves(kept), strict=True):
+            assert ours == (pytest.approx(theirs, rel=1e-9, abs=1e-12) if isinstance(theirs, float) else theirs)
 
 
 def test_no_name_outlives_its_face() -> None:

@@ -1,5 +1,6 @@
 """What neither the compiler nor aapt2 looks at in the Android demo's sources: versions, words, colours."""
 
+import hashlib
 import re
 import tomllib
 import xml.etree.ElementTree as ET
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+CONSENT_TEXTS = {"1": "0b83c3a5ddab"}
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 
 
@@ -59,6 +61,14 @@ def test_every_word_on_the_screen_is_a_resource(sources: Path) -> None:
     strings = {element.get("name") for element in ET.parse(sources / "res/values/strings.xml").getroot()}
     used = set(re.findall(r"(?:R\.string\.|R\.plurals\.|@string/)(\w+)", text))
     assert used == strings
+
+
+def test_the_consent_text_and_its_version_change_together(sources: Path) -> None:
+    """Who agreed to another text is asked again: a new text needs a new CONSENT_VERSION and its hash here."""
+    strings = {e.get("name"): e.text or "" for e in ET.parse(sources / "res/values/strings.xml").getroot()}
+    code = (sources / "kotlin/org/facekd/demo/Questions.kt").read_text(encoding="utf-8")
+    (version,) = re.findall(r"const val CONSENT_VERSION = (\d+)", code)
+    assert {version: hashlib.sha256(strings["consent"].encode()).hexdigest()[:12]} == CONSENT_TEXTS
 
 
 def test_what_can_be_pressed_has_words(sources: Path) -> None:

@@ -28,6 +28,12 @@ const sessions = json("session.json").map(({ threshold, asked, gallery, frames }
   });
 });
 
+const reviews = json("enrolment.json").map(({ person, threshold, samples, stored }) => {
+  const people = new People();
+  for (const { person: name, embedding } of stored) people.add(name, { embedding, crop: null });
+  return people.review(person, samples, threshold);
+});
+
 const vectors = json("vectors.json");
 const pixels = inflateSync(readFileSync(`${resources}/faces.bin`));
 const side = 112;
@@ -35,4 +41,4 @@ const measures = vectors.detector.faces.map(({ landmarks }, i) => {
   const from = 3 * vectors.scene ** 2 + 3 * side * side * i;
   return quality.quality({ landmarks, crop: new Uint8ClampedArray(pixels.subarray(from, from + 3 * side * side)) }, side);
 });
-console.log(JSON.stringify({ sessions, measures, floors: { PROBE: quality.PROBE, ENROLMENT: quality.ENROLMENT } }));
+console.log(JSON.stringify({ sessions, reviews, measures, floors: { PROBE: quality.PROBE, ENROLMENT: quality.ENROLMENT } }));

@@ -49,6 +49,11 @@ def test_every_sequence_gives_the_references_answers(computed: dict[str, Any]) -
                 assert got["score"] == pytest.approx(want["score"], abs=1e-9), where
 
 
+def test_every_enrolment_gives_the_references_answer(computed: dict[str, Any]) -> None:
+    cases = json.loads((RESOURCES / "enrolment.json").read_text(encoding="utf-8"))
+    assert [one["expected"] for one in cases] == computed["reviews"]
+
+
 def test_quality_is_what_the_reference_measures(computed: dict[str, Any]) -> None:
     wanted = json.loads((RESOURCES / "vectors.json").read_text(encoding="utf-8"))["quality"]
     for want, got in zip(wanted, computed["measures"], strict=True):

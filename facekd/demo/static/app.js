@@ -11,6 +11,7 @@ import { StageTimes } from "./statistics.js";
 const MOST_FACES = 5; // a crowd must not stop the picture
 const CAMERA_SAMPLES = 3;
 const SAMPLE_INTERVAL_MS = 700; // apart in time, so that the samples differ
+const CONSENT_VERSION = 1; // of the text in index.html: a change of its meaning needs another
 
 const $ = (id) => document.getElementById(id);
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
@@ -22,8 +23,8 @@ let camera = null; // {stream, mirrored}
 const session = new RecognitionSession();
 let seen = { bitmap: null, faces: [], isStill: false }; // one picture with its own faces: nothing is drawn over another
 let shown = []; // those faces with what is said of them
-let enrolling = null; // {name, samples, lastMs}
-let hasConsent = false;
+let enrolling = null; // {name, consent, wanted, samples, lastMs}
+let pictureConsent = null; // {name, consent} of the picture that is being chosen
 
 // What the networks allow, once they are there.
 
@@ -222,7 +223,12 @@ function refresh() {
   const chosen = $("whom").value;
   $("whom").replaceChildren(...list.map(({ name }) => new Option(name, name, false, name === chosen)));
   $("whom_row").hidden = question() !== "verify";
-  showPeople($("people"), list, size, (name) => forget(() => people.remove(name), `${name} is deleted.`));
+  showPeople($("people"), list, size, [
+    ["Add a sample", addSample],
+    ["Rename", rename],
+    ["Export", exportData],
+    ["Delete", (name) => forget(() => people.remove(name), `${name} is deleted.`)],
+  ]);
   $("nobody").hidden = list.length > 0;
   $("forget").hidden = list.length < 2;
   noteRate();
@@ -237,21 +243,58 @@ $("enrol").addEventListener("submit", async (event) => {
   event.preventDefault();
   const name = $("name").value.trim();
   if (name === "") return say("A name is needed.", true);
-  if (!(await consent())) return;
-  if (event.submitter?.value === "picture") return $("enrol_file").click();
-  if (!camera && !$("camera").disabled) await startCamera();
-  if (camera) enrolling = { name, samples: [], lastMs: 0 };
+  const consent = await consentOf(name);
+  if (!consent) return;
+  if (event.submitter?.value === "picture") {
+    pictureConsent = { name, consent };
+    return $("enrol_file").click();
+  }
+  await enrolFromCamera(name, consent, CAMERA_SAMPLES);
 });
 
-/** Asked before the first enrolment. */
-async function consent() {
-  if (hasConsent) return true;
-  const dialog = $("consent");
+async function enrolFromCamera(name, consent, wanted) {
+  if (!camera && !$("camera").disabled) await startCamera();
+  if (camera) enrolling = { name, consent, wanted, samples: [], lastMs: 0 };
+}
+
+/** Asked of each person, once for each version of the text; null when they do not agree. */
+async function consentOf(name) {
+  const given = people.consentOf(name, CONSENT_VERSION);
+  if (given) return given;
+  for (const place of document.querySelectorAll("#consent .who")) place.textContent = name;
+  const isGiven = (await ask("consent")) === "agree";
+  return isGiven ? { givenMs: Date.now(), textVersion: CONSENT_VERSION } : null;
+}
+
+/** Opens a dialogue; the value of the button that closed it. */
+async function ask(id) {
+  const dialog = $(id);
   dialog.returnValue = "";
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  hasConsent = dialog.returnValue === "agree";
-  return hasConsent;
+  return dialog.returnValue;
+}
+
+async function addSample(name) {
+  const consent = await consentOf(name);
+  if (consent) await enrolFromCamera(name, consent, 1);
+}
+
+async function rename(name) {
+  $("new_name").value = name;
+  if ((await ask("rename")) !== "save") return;
+  const next = $("new_name").value.trim();
+  if (next === "" || next === name) return;
+  if (!people.rename(name, next)) return say(`Somebody is enrolled as ${next} already.`, true);
+  forget(() => {}, `${name} is now ${next}.`);
+}
+
+function exportData(name) {
+  const blob = new Blob([JSON.stringify(people.data(name), null, 1)], { type: "application/json" });
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: "facekd-person.json" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  say(`The data of ${name} are in facekd-person.json.`);
 }
 
 function takeSample(faces) {
@@ -260,34 +303,61 @@ function takeSample(faces) {
   if (performance.now() - enrolling.lastMs < SAMPLE_INTERVAL_MS) return;
   enrolling.lastMs = performance.now();
   enrolling.samples.push(faces[0]);
-  if (enrolling.samples.length < CAMERA_SAMPLES) {
-    return say(`Hold still: ${enrolling.samples.length} of ${CAMERA_SAMPLES} samples.`);
+  if (enrolling.samples.length < enrolling.wanted) {
+    return say(`Hold still: ${enrolling.samples.length} of ${enrolling.wanted} samples.`);
   }
-  const { name, samples } = enrolling;
+  const { name, samples, consent } = enrolling;
+  const found = reviewed(name, samples);
+  if (found.kind === "odd") {
+    samples.splice(found.sample, 1);
+    return say(`Sample ${found.sample + 1} shows another person than the others. It was dropped; one more is needed.`, true);
+  }
   enrolling = null;
-  enrol(name, samples);
+  enrol(name, samples, consent);
+}
+
+function reviewed(name, samples) {
+  return people.review(name, samples.map(({ embedding }) => embedding), threshold());
 }
 
 $("enrol_file").addEventListener("change", async () => {
   const [file] = $("enrol_file").files;
-  const name = $("name").value.trim();
   $("enrol_file").value = "";
+  if (!pictureConsent) return;
+  const { name, consent } = pictureConsent;
   const picture = file && (await read(file));
   if (!picture) return;
   const wrong = refusal(picture.faces, size);
   if (wrong) say(`${file.name} is not usable: ${wrong}.`, true);
-  else enrol(name, [picture.faces[0]]);
+  else await enrol(name, [picture.faces[0]], consent);
   picture.bitmap.close();
 });
 
-function enrol(name, samples) {
-  for (const sample of samples) people.add(name, sample);
+/** Keeps samples of one person, if nothing speaks against it; who looks like somebody enrolled is asked about. */
+async function enrol(name, samples, consent) {
+  const { kind, person } = reviewed(name, samples);
+  if (kind === "name_taken") {
+    return say(`Another person is enrolled as ${name}. Nothing was stored: choose another name.`, true);
+  }
+  let owner = name;
+  if (kind === "known") {
+    for (const place of document.querySelectorAll("#known .who")) place.textContent = name;
+    for (const place of document.querySelectorAll("#known .known_as")) place.textContent = person;
+    const answer = await ask("known");
+    if (answer !== "two" && answer !== "same") return say("Nothing was stored.");
+    if (answer === "same") owner = person;
+  }
+  for (const sample of samples) people.add(owner, { ...sample, quality: quality(sample, size) }, consent);
   $("name").value = "";
-  say(`${name} is enrolled.`);
+  say(`${owner} is enrolled.`);
   refresh();
 }
 
-$("forget").addEventListener("click", () => forget(() => people.clear(), "Everyone is deleted."));
+$("forget").addEventListener("click", () => {
+  enrolling = null; // what was begun is forgotten too
+  pictureConsent = null;
+  forget(() => people.clear(), "Everyone is deleted.");
+});
 
 function forget(change, message) {
   change();

@@ -36,16 +36,25 @@ function meter(score, threshold) {
   return bar;
 }
 
-/** Everyone enrolled, each with a Delete button. */
-export function showPeople(list, people, size, onDelete) {
+/** Everyone enrolled, since which consent; `actions` are [word, what it does with the name] and become buttons. */
+export function showPeople(list, people, size, actions) {
   list.replaceChildren(
-    ...people.map(({ name, count, crop }) => {
+    ...people.map(({ name, count, crop, consent }) => {
       const row = element("li");
       const text = element("div", { textContent: name });
       text.append(element("div", { className: "quiet small", textContent: count === 1 ? "1 sample" : `${count} samples` }));
-      const button = element("button", { type: "button", textContent: "Delete", ariaLabel: `Delete ${name}` });
-      button.addEventListener("click", () => onDelete(name));
-      row.append(cropCanvas(crop, size), text, button);
+      if (consent) {
+        const date = new Date(consent.givenMs).toLocaleDateString("en", { dateStyle: "medium" });
+        text.append(element("div", { className: "quiet small", textContent: `consent of ${date}, text ${consent.textVersion}` }));
+      }
+      const buttons = element("div", { className: "actions" });
+      for (const [word, act] of actions) {
+        const button = element("button", { type: "button", textContent: word, ariaLabel: `${word} ${name}` });
+        button.addEventListener("click", () => act(name));
+        buttons.append(button);
+      }
+      text.append(buttons);
+      row.append(cropCanvas(crop, size), text);
       return row;
     }),
   );

@@ -4,11 +4,14 @@ import android.app.Application
 import android.content.Context
 import android.os.Handler
 import android.os.HandlerThread
+import android.os.SystemClock
 import java.io.File
+import java.io.IOException
 import org.facekd.core.Manifest
 import org.facekd.core.TemplateStore
+import org.facekd.core.usingKey
 
-/** What one process has once: the camera's thread, and the store of each model's samples. */
+/** What one process has once: the camera's thread, the store of each model's samples, the gate before the people. */
 class FacekdApp : Application() {
     /** One thread for all feeds: a camera is closed before the next is opened, also by a screen made anew. */
     val camera by lazy { Handler(HandlerThread("camera").apply { start() }.looper) }
@@ -17,10 +20,10 @@ class FacekdApp : Application() {
 
     /** The one store of this model's samples: two would not see each other's changes. */
     fun store(manifest: Manifest): TemplateStore = synchronized(stores) {
-        // A file a model: another model's samples stay where they are until it returns.
+        // A file an embedding space: another model's samples, or another precision's, stay where they are until it returns.
         // Not backed up nor moved to a new phone: without this phone's key it could not be read there.
-        val file = File(noBackupFilesDir, "templates-${manifest.modelId.take(16)}.bin")
-        stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId, KeystoreKey::sealer) }
+        val file = File(noBackupFilesDir, "$PREFIX${manifest.modelId.take(16)}.bin")
+        stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId) { KeystoreKey.sealer(this) } }
     }
 
     /** The samples are read again from their file when they are next needed. */
@@ -29,7 +32,40 @@ class FacekdApp : Application() {
         synchronized(stores) { stores.values.toList() }.forEach { it.release() }
     }
 
+    /**
+     * Leaves nothing of anybody: samples of every model, keys, caches. The samples go first and need no key.
+     *
+     * @throws IOException a file cannot be deleted.
+     * @throws org.facekd.core.TemplateException the Keystore refuses to forget its key; the samples are gone.
+     */
+    fun forgetEveryone() = synchronized(stores) {
+        stores.values.forEach { it.deleteAll() }
+        val files = noBackupFilesDir.listFiles().orEmpty().filter { it.name.startsWith(PREFIX) }
+        val left = files + cacheDir.listFiles().orEmpty()
+        left.forEach { if (!it.deleteRecursively()) throw IOException("$it cannot be deleted") }
+        Settings(this).forgetPeople()
+        usingKey { KeystoreKey.delete() }
+    }
+
+    private var openUntilMs = 0L
+
+    /** Whether somebody who may see the people and the settings is there, or was a minute ago. */
+    val isGateOpen: Boolean get() = SystemClock.elapsedRealtime() < openUntilMs
+
+    fun openGate() {
+        openUntilMs = Long.MAX_VALUE
+    }
+
+    fun leaveGate() {
+        if (isGateOpen) openUntilMs = SystemClock.elapsedRealtime() + GATE_MS
+    }
+
     companion object {
+        private const val PREFIX = "templates-"
+
+        /** Long enough to choose a file in another app and to turn the phone. */
+        private const val GATE_MS = 60_000L
+
         fun of(context: Context): FacekdApp = context.applicationContext as FacekdApp
     }
 }

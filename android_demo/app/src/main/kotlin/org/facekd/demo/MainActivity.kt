@@ -10,6 +10,7 @@ import android.os.Bundle
 import android.view.View
 import android.widget.RadioGroup
 import android.widget.TextView
+import org.facekd.core.Consent
 
 /** The live picture: who is it, is it them, and enrolling. */
 class MainActivity : Activity(), Recognition.Screen {
@@ -22,6 +23,10 @@ class MainActivity : Activity(), Recognition.Screen {
     private var feed: CameraFeed? = null
     private var front = true
     private var picturePerson = ""
+    private var pictureConsent: Consent? = null
+
+    /** What stands in the status line until it is acknowledged or a decision shows that it is over. */
+    private var error: String? = null
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -30,6 +35,7 @@ class MainActivity : Activity(), Recognition.Screen {
         bind(recognition.summary)
         // Another app chooses the picture; this one may be closed meanwhile.
         picturePerson = state?.getString(PERSON) ?: ""
+        state?.getLong(CONSENT)?.takeIf { it > 0 }?.let { pictureConsent = Consent(it, Questions.CONSENT_VERSION) }
         front = state?.getBoolean(FRONT) ?: true
         state?.getString(VERIFIED)?.let { recognition.ask(Mode.Verify(it)) }
     }
@@ -53,9 +59,10 @@ class MainActivity : Activity(), Recognition.Screen {
             front = !front
             withCamera(::startCamera)
         }
-        click(R.id.enrol_camera) { withCamera { enrol { person -> recognition.ask(Mode.Enrol(person)) } } }
+        click(R.id.status) {}
+        click(R.id.enrol_camera) { withCamera { enrol { person, consent -> recognition.ask(Mode.Enrol(person, consent)) } } }
         click(R.id.enrol_gallery) { enrol(::choosePicture) }
-        click(R.id.people) { startActivity(Intent(this, PeopleActivity::class.java)) }
+        click(R.id.people) { startActivityForResult(Intent(this, PeopleActivity::class.java), SEE_PEOPLE) }
         click(R.id.settings) { startActivity(Intent(this, SettingsActivity::class.java)) }
         showQuestion()
     }
@@ -63,6 +70,7 @@ class MainActivity : Activity(), Recognition.Screen {
     override fun onSaveInstanceState(state: Bundle) {
         super.onSaveInstanceState(state)
         state.putString(PERSON, picturePerson)
+        pictureConsent?.let { state.putLong(CONSENT, it.givenMs) }
         state.putBoolean(FRONT, front)
         (recognition.mode as? Mode.Verify)?.let { state.putString(VERIFIED, it.person) }
     }
@@ -117,7 +125,7 @@ class MainActivity : Activity(), Recognition.Screen {
             onFrame = { image, milliseconds -> recognition.look(image, facesUser, milliseconds) },
             onError = { failed, why ->
                 runOnUiThread { if (feed === failed) stopCamera() }
-                say(getString(R.string.camera_failed, why))
+                fail(getString(R.string.camera_failed, why))
             },
         )
     }
@@ -129,8 +137,19 @@ class MainActivity : Activity(), Recognition.Screen {
         preview.show(null)
     }
 
-    private fun enrol(then: (String) -> Unit) {
-        if (recognition.isReady) Questions.consent(this, settings) { Questions.name(this, then) }
+    private fun enrol(then: (String, Consent) -> Unit) {
+        if (recognition.isReady) Questions.name(this) { person -> withConsent(person) { then(person, it) } }
+    }
+
+    /** Each person is asked, once for each version of the text. */
+    private fun withConsent(person: String, then: (Consent) -> Unit) = recognition.consentOf(person) { given ->
+        runOnUiThread {
+            if (given != null) then(given) else if (!isFinishing && !isDestroyed) Questions.consent(this, person, then)
+        }
+    }
+
+    private fun addSample(person: String) = withCamera {
+        withConsent(person) { recognition.ask(Mode.Enrol(person, it, wanted = 1)) }
     }
 
     private fun chooseWhom() {
@@ -158,14 +177,19 @@ class MainActivity : Activity(), Recognition.Screen {
             if (mode is Mode.Verify) getString(R.string.mode_verify_person, mode.person) else getString(R.string.mode_verify)
     }
 
-    private fun choosePicture(person: String) {
+    private fun choosePicture(person: String, consent: Consent) {
         picturePerson = person
+        pictureConsent = consent
         chooseDocument(Intent.ACTION_OPEN_DOCUMENT, "image/*", CHOOSE_PICTURE)
     }
 
     override fun onActivityResult(code: Int, result: Int, data: Intent?) {
         val uri = data?.data
-        if (code == CHOOSE_PICTURE && result == RESULT_OK && uri != null) recognition.enrolPicture(uri, picturePerson)
+        val consent = pictureConsent
+        if (code == CHOOSE_PICTURE && result == RESULT_OK && uri != null && consent != null) {
+            recognition.enrolPicture(uri, picturePerson, consent)
+        }
+        if (code == SEE_PEOPLE) data?.getStringExtra(PeopleActivity.ADD_SAMPLE)?.let(::addSample)
     }
 
     override fun questionChanged() = runOnUiThread(::showQuestion)
@@ -173,23 +197,51 @@ class MainActivity : Activity(), Recognition.Screen {
     override fun show(shown: Shown, times: String) = runOnUiThread {
         if (feed == null) return@runOnUiThread
         preview.show(shown)
+        if (error != null && shown.faces.any { it.decided }) done(recognition.summary)
         this.times.text = times
     }
 
     override fun tell(message: String) = runOnUiThread { Questions.tell(this, message) }
 
-    /** Writes only what changed: each time it is written it is read aloud. */
-    override fun say(message: String) = runOnUiThread { if (status.text.toString() != message) status.text = message }
+    override fun askWhether(person: String, known: String, another: () -> Unit, same: () -> Unit) = runOnUiThread {
+        if (isFinishing || isDestroyed) return@runOnUiThread
+        AlertDialog.Builder(this)
+            .setMessage(getString(R.string.enrol_known, person, known))
+            .setPositiveButton(R.string.enrol_another) { _, _ -> another() }
+            .setNeutralButton(getString(R.string.enrol_same, known)) { _, _ -> same() }
+            .setNegativeButton(R.string.cancel, null)
+            .show()
+    }
 
+    override fun say(message: String) = runOnUiThread { if (error == null) write(message) }
+
+    override fun done(message: String) = runOnUiThread {
+        error = null
+        write(message)
+    }
+
+    override fun fail(message: String) = runOnUiThread {
+        error = message
+        write(getString(R.string.error_until_tapped, message))
+    }
+
+    /** Only what changed: each time it is written it is read aloud. */
+    private fun write(message: String) {
+        if (status.text.toString() != message) status.text = message
+    }
+
+    /** Whoever presses something has seen the error. */
     private fun click(id: Int, action: () -> Unit) = view<View>(id).setOnClickListener {
-        say(recognition.summary)
+        done(recognition.summary)
         action()
     }
 
     private companion object {
         const val ASK_CAMERA = 1
         const val CHOOSE_PICTURE = 2
+        const val SEE_PEOPLE = 3
         const val PERSON = "person"
+        const val CONSENT = "consent"
         const val FRONT = "front"
         const val VERIFIED = "verified"
     }

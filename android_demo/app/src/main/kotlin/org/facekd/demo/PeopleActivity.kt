@@ -1,6 +1,6 @@
 package org.facekd.demo
 
-import android.app.Activity
+import android.app.AlertDialog
 import android.content.Intent
 import android.net.Uri
 import android.os.Bundle
@@ -9,22 +9,32 @@ import android.widget.ArrayAdapter
 import android.widget.ListView
 import android.widget.TextView
 import java.io.IOException
+import java.text.DateFormat
+import java.util.Date
 import java.util.concurrent.Executors
 import org.facekd.core.Manifest
+import org.facekd.core.Template
 import org.facekd.core.TemplateException
 import org.facekd.core.TemplateFormat
 import org.facekd.core.TemplateStore
+import org.facekd.core.personalData
 
-/** Who is enrolled: list, delete one or all, export and import under a passphrase. */
-class PeopleActivity : Activity() {
+/**
+ * Who is enrolled, and since which consent. Of each person: another name, one more sample, their data, delete. Of all:
+ * export and import under a passphrase, delete.
+ */
+class PeopleActivity : GuardedActivity() {
     /** Files, the Keystore and deriving a key from a passphrase take up to seconds: not on the screen's thread. */
     private val work = Executors.newSingleThreadExecutor()
     private var manifest: Manifest? = null
     private var store: TemplateStore? = null
 
+    /** Whose data go into the file that is being chosen. */
+    private var chosen = ""
+
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
-        setContentView(R.layout.people)
+        chosen = state?.getString(CHOSEN) ?: ""
         try {
             val found = Engine.manifest(this)
             manifest = found
@@ -32,13 +42,22 @@ class PeopleActivity : Activity() {
         } catch (error: EngineException) {
             Questions.tell(this, error.message ?: "")
         }
+    }
+
+    override fun onSaveInstanceState(state: Bundle) {
+        super.onSaveInstanceState(state)
+        state.putString(CHOSEN, chosen)
+    }
+
+    override fun build() {
+        setContentView(R.layout.people)
         click(R.id.delete_all) {
-            Questions.confirm(this, getString(R.string.delete_all_question), R.string.delete) { change { it.deleteAll() } }
+            Questions.confirm(this, getString(R.string.delete_all_question), R.string.delete) {
+                change { FacekdApp.of(this).forgetEveryone() }
+            }
         }
         click(R.id.export_all) { chooseDocument(Intent.ACTION_CREATE_DOCUMENT, TYPE, EXPORT, "facekd-samples.fktx") }
-        click(R.id.import_all) {
-            Questions.consent(this, Settings(this)) { chooseDocument(Intent.ACTION_OPEN_DOCUMENT, "*/*", IMPORT) }
-        }
+        click(R.id.import_all) { chooseDocument(Intent.ACTION_OPEN_DOCUMENT, "*/*", IMPORT) }
         change {}
     }
 
@@ -48,26 +67,41 @@ class PeopleActivity : Activity() {
     }
 
     override fun onActivityResult(code: Int, result: Int, data: Intent?) {
+        super.onActivityResult(code, result, data)
         val uri = data?.data
         if (result != RESULT_OK || uri == null) return
-        val (title, action) = if (code == EXPORT) Pair(R.string.export, ::export) else Pair(R.string.import_samples, ::import)
+        when (code) {
+            PERSONAL -> chosen.let { person -> change { exportOne(it, uri, person) } }
+            EXPORT -> withPassphrase(R.string.export) { current, phrase -> export(current, uri, phrase) }
+            IMPORT -> withPassphrase(R.string.import_samples) { current, phrase -> import(current, uri, phrase) }
+        }
+    }
+
+    private fun withPassphrase(title: Int, action: (TemplateStore, CharArray) -> Unit) =
         Questions.passphrase(this, title, TemplateFormat.SHORTEST_PASSPHRASE) { phrase ->
             change {
                 try {
-                    action(it, uri, phrase)
+                    action(it, phrase)
                 } finally {
                     phrase.fill('\u0000')
                 }
             }
         }
-    }
 
     private fun export(store: TemplateStore, uri: Uri, phrase: CharArray) {
-        val bytes = TemplateFormat.export(store.all(), requireNotNull(manifest).modelId, phrase)
+        write(uri, TemplateFormat.export(store.all(), requireNotNull(manifest).modelId, phrase))
+        tell(getString(R.string.exported))
+    }
+
+    private fun exportOne(store: TemplateStore, uri: Uri, person: String) {
+        write(uri, personalData(person, requireNotNull(manifest).modelId, store.all()).toByteArray())
+        tell(getString(R.string.exported))
+    }
+
+    private fun write(uri: Uri, bytes: ByteArray) {
         // "wt": a file that was longer before must not keep its end.
         val stream = contentResolver.openOutputStream(uri, "wt") ?: throw IOException(getString(R.string.file_unopened))
         stream.use { it.write(bytes) }
-        tell(getString(R.string.exported))
     }
 
     private fun import(store: TemplateStore, uri: Uri, phrase: CharArray) {
@@ -89,7 +123,7 @@ class PeopleActivity : Activity() {
         work.execute {
             try {
                 task(current)
-                val people = current.people()
+                val people = current.all().groupBy { it.person }.toSortedMap()
                 runOnUiThread { show(people) }
             } catch (error: TemplateException) {
                 tell(Engine.sentence(this, error))
@@ -101,26 +135,59 @@ class PeopleActivity : Activity() {
         }
     }
 
-    private fun show(people: Map<String, Int>) {
+    private fun show(people: Map<String, List<Template>>) {
         val names = people.keys.toList()
-        val rows = people.map { (name, count) -> resources.getQuantityString(R.plurals.samples, count, name, count) }
-        view<TextView>(R.id.hint).setText(if (rows.isEmpty()) R.string.nobody else R.string.tap_to_delete)
+        val rows = people.map { (name, samples) -> row(name, samples) }
+        view<TextView>(R.id.hint).setText(if (rows.isEmpty()) R.string.nobody else R.string.tap_for_choices)
         view<ListView>(R.id.list).apply {
             adapter = ArrayAdapter(this@PeopleActivity, android.R.layout.simple_list_item_1, rows)
-            setOnItemClickListener { _, _, at, _ ->
-                val question = getString(R.string.delete_one, names[at])
-                Questions.confirm(this@PeopleActivity, question, R.string.delete) { change { it.delete(names[at]) } }
-            }
+            setOnItemClickListener { _, _, at, _ -> choices(names[at]) }
         }
+    }
+
+    private fun row(name: String, samples: List<Template>): String {
+        val count = resources.getQuantityString(R.plurals.samples, samples.size, name, samples.size)
+        val consent = samples.map { it.consent }.minByOrNull { it.givenMs } ?: return count
+        val date = DateFormat.getDateInstance(DateFormat.MEDIUM).format(Date(consent.givenMs))
+        return getString(R.string.row_with_consent, count, date, consent.textVersion)
+    }
+
+    private fun choices(name: String) {
+        val actions = linkedMapOf<Int, () -> Unit>(
+            R.string.add_sample to {
+                setResult(RESULT_OK, Intent().putExtra(ADD_SAMPLE, name))
+                finish()
+            },
+            R.string.rename to { Questions.name(this) { rename(name, it) } },
+            R.string.export_one to {
+                chosen = name
+                chooseDocument(Intent.ACTION_CREATE_DOCUMENT, "application/json", PERSONAL, "facekd-person.json")
+            },
+            R.string.delete to {
+                Questions.confirm(this, getString(R.string.delete_one, name), R.string.delete) { change { it.delete(name) } }
+            },
+        )
+        AlertDialog.Builder(this)
+            .setTitle(name)
+            .setItems(actions.keys.map(::getString).toTypedArray()) { _, at -> actions.values.elementAt(at)() }
+            .show()
+    }
+
+    private fun rename(old: String, new: String) {
+        if (new != old) change { if (!it.rename(old, new)) tell(getString(R.string.name_taken, new)) }
     }
 
     private fun tell(message: String) = runOnUiThread { Questions.tell(this, message) }
 
     private fun click(id: Int, action: () -> Unit) = view<View>(id).setOnClickListener { if (store != null) action() }
 
-    private companion object {
-        const val EXPORT = 1
-        const val IMPORT = 2
-        const val TYPE = "application/octet-stream"
+    companion object {
+        /** In the result: for whom the main screen shall take one more sample. */
+        const val ADD_SAMPLE = "add_sample"
+        private const val EXPORT = 1
+        private const val IMPORT = 2
+        private const val PERSONAL = 3
+        private const val TYPE = "application/octet-stream"
+        private const val CHOSEN = "chosen"
     }
 }

@@ -11,8 +11,14 @@ import android.util.TypedValue
 import android.view.View
 import org.facekd.core.Face
 
-/** A face in the picture and what is said of it; [spoken] is without the score, which changes with every picture. */
-class Labelled(val face: Face, val text: String, val spoken: String, val known: Boolean)
+/**
+ * A face in the picture and what is said of it.
+ *
+ * @property spoken without the score, which changes with every picture.
+ * @property known it is a person's name.
+ * @property decided it is a decision, a name or "unknown", and not advice.
+ */
+class Labelled(val face: Face, val text: String, val spoken: String, val known: Boolean, val decided: Boolean)
 
 /** A picture with what was found in this very picture: nothing is ever drawn over another one. */
 class Shown(val picture: Bitmap, val mirrored: Boolean, val faces: List<Labelled>)

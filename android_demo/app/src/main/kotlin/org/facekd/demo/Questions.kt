@@ -7,21 +7,21 @@ import android.text.InputType
 import android.view.View
 import android.widget.EditText
 import android.widget.FrameLayout
+import org.facekd.core.Consent
 
 /** Dialogues that several screens share. */
 object Questions {
     private const val LONGEST_NAME = 60
 
-    /** The consent text, before the first enrolment; [then] only once somebody agreed. */
-    fun consent(activity: Activity, settings: Settings, then: () -> Unit) {
-        if (settings.consented) return then()
+    /** Of R.string.consent: a new number whenever its meaning changes, and everyone is asked again. */
+    const val CONSENT_VERSION = 1
+
+    /** The consent text, for each person anew; [then] only once they agreed. */
+    fun consent(activity: Activity, person: String, then: (Consent) -> Unit) {
         AlertDialog.Builder(activity)
-            .setTitle(R.string.consent_title)
-            .setMessage(R.string.consent)
-            .setPositiveButton(R.string.consent_agree) { _, _ ->
-                settings.consented = true
-                then()
-            }
+            .setTitle(activity.getString(R.string.consent_title, person))
+            .setMessage(activity.getString(R.string.consent, person))
+            .setPositiveButton(R.string.consent_agree) { _, _ -> then(Consent(System.currentTimeMillis(), CONSENT_VERSION)) }
             .setNegativeButton(R.string.consent_decline, null)
             .show()
     }

@@ -1,6 +1,7 @@
 package org.facekd.demo
 
 import android.content.Context
+import org.facekd.core.Consent
 import org.facekd.core.EnrolmentPolicy
 import org.facekd.core.Face
 import org.facekd.core.FaceDetector
@@ -24,7 +25,7 @@ sealed class Mode {
     class Verify(val person: String) : Mode()
 
     /** Collects good samples of one person; [found] until there are [wanted]. */
-    class Enrol(val person: String, val wanted: Int = 3, val found: MutableList<Template> = mutableListOf()) : Mode() {
+    class Enrol(val person: String, val consent: Consent, val wanted: Int = 3, val found: MutableList<Template> = mutableListOf()) : Mode() {
         var takenMs = 0L
     }
 }
@@ -33,7 +34,7 @@ sealed class Mode {
 class Outcome(val labels: List<Labelled>, val refusal: Refusal? = null)
 
 /** From a picture to names, on the engine's thread. */
-class Recogniser(private val context: Context, private val engine: Engine, private val threshold: Threshold) {
+class Recogniser(private val context: Context, private val engine: Engine, val threshold: Threshold) {
     private val policy = EnrolmentPolicy()
     private val session = RecognitionSession()
     private var asked: Mode? = null
@@ -64,11 +65,14 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
     }
 
     /** One sample of the only face in [image], or why there is none. */
-    fun sample(image: RgbImage, person: String): Pair<Template?, Refusal?> {
+    fun sample(image: RgbImage, person: String, consent: Consent): Pair<Template?, Refusal?> {
         val faces = engine.detect(image, FaceDetector.PICTURE_SIDE)
         policy.refusals(image, faces).firstOrNull()?.let { return Pair(null, it) }
-        return Pair(Template(person, engine.embed(image, faces.single()), System.currentTimeMillis()), null)
+        return Pair(template(image, faces.single(), person, consent), null)
     }
+
+    private fun template(image: RgbImage, face: Face, person: String, consent: Consent) =
+        Template(person, engine.embed(image, face), System.currentTimeMillis(), consent, Quality.of(image, face.landmarks))
 
     private fun enrol(image: RgbImage, faces: List<Face>, mode: Mode.Enrol): Outcome {
         val refusal = policy.refusals(image, faces).firstOrNull()
@@ -76,11 +80,11 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
         // Apart in time, so that the samples differ.
         if (refusal == null && now - mode.takenMs >= SAMPLE_INTERVAL_MS && mode.found.size < mode.wanted) {
             mode.takenMs = now
-            mode.found += Template(mode.person, engine.embed(image, faces.single()), now)
+            mode.found += template(image, faces.single(), mode.person, mode.consent)
         }
         // Whose face it is, nobody has checked: it is not named.
         val text = context.getString(if (refusal == null) R.string.advice_hold_still else advice(refusal))
-        return Outcome(faces.map { Labelled(it, text, text, false) }, refusal)
+        return Outcome(faces.map { Labelled(it, text, text, false, false) }, refusal)
     }
 
     private fun label(judged: Judged, mode: Mode): Labelled {
@@ -94,7 +98,7 @@ class Recogniser(private val context: Context, private val engine: Engine, priva
         val decided = judged.verdict == Verdict.PERSON || judged.verdict == Verdict.UNKNOWN
         val score = judged.match?.scoreCos?.takeIf { decided }
         val shown = if (score == null) text else context.getString(R.string.box_label, text, score)
-        return Labelled(judged.face, shown, text, judged.verdict == Verdict.PERSON)
+        return Labelled(judged.face, shown, text, judged.verdict == Verdict.PERSON, decided)
     }
 
     companion object {

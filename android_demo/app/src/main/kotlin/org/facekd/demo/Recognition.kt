@@ -7,19 +7,29 @@ import android.os.Handler
 import android.os.HandlerThread
 import java.io.IOException
 import java.util.concurrent.atomic.AtomicBoolean
+import org.facekd.core.Consent
 import org.facekd.core.Refusal
+import org.facekd.core.Review
 import org.facekd.core.RgbImage
 import org.facekd.core.Stage
 import org.facekd.core.Template
 import org.facekd.core.TemplateException
+import org.facekd.core.TemplateStore
 import org.facekd.core.Threshold
+import org.facekd.core.review
 
 /** The networks, the question and an enrolment, on a thread of their own; what comes of them is the screen's. */
 class Recognition(private val context: Context, private val settings: Settings, private val screen: Screen) : AutoCloseable {
     /** Called from any thread. */
     interface Screen {
-        /** In the status line. */
+        /** In the status line: how far something is. */
         fun say(message: String)
+
+        /** In the status line, in place of an error too: something was done. */
+        fun done(message: String)
+
+        /** In the status line until it is acknowledged, or a decision shows that it is over. */
+        fun fail(message: String)
 
         /** In a dialogue. */
         fun tell(message: String)
@@ -28,6 +38,9 @@ class Recognition(private val context: Context, private val settings: Settings, 
         fun show(shown: Shown, times: String)
 
         fun questionChanged()
+
+        /** [person]'s new samples pass as [known], who is enrolled: are they two people? One of the actions, or none, follows. */
+        fun askWhether(person: String, known: String, another: () -> Unit, same: () -> Unit)
     }
 
     private val thread = HandlerThread("recognition").apply { start() }
@@ -85,21 +98,21 @@ class Recognition(private val context: Context, private val settings: Settings, 
     }
 
     /** Enrols the only face of a picture that the user chose. */
-    fun enrolPicture(uri: Uri, person: String) {
-        work.post { enrolFrom(uri, person) }
+    fun enrolPicture(uri: Uri, person: String, consent: Consent) {
+        work.post { enrolFrom(uri, person, consent) }
+    }
+
+    /** What [person] agreed to, for [then]; null where it was nothing, or another text. Called back from the thread. */
+    fun consentOf(person: String, then: (Consent?) -> Unit) = reading { store ->
+        val given = store.all().filter { it.person == person }.map { it.consent }
+        then(given.lastOrNull { it.textVersion == Questions.CONSENT_VERSION })
     }
 
     /** Names of the enrolled, for [then]; called back from the thread. */
-    fun people(then: (List<String>) -> Unit) {
-        work.post {
-            try {
-                then(engine?.store?.people()?.keys?.toList() ?: emptyList())
-            } catch (error: TemplateException) {
-                screen.say(Engine.sentence(context, error))
-            } catch (error: IOException) {
-                screen.say(context.getString(R.string.file_failed, error.message))
-            }
-        }
+    fun people(then: (List<String>) -> Unit) = reading { then(it.people().keys.toList()) }
+
+    private fun reading(then: (TemplateStore) -> Unit) {
+        work.post { storing(then) }
     }
 
     override fun close() {
@@ -163,16 +176,15 @@ class Recognition(private val context: Context, private val settings: Settings, 
     private fun <T> computed(work: () -> T?): T? = try {
         work()
     } catch (error: OrtException) {
-        null.also { screen.say(context.getString(R.string.picture_failed, error.message)) }
+        null.also { screen.fail(context.getString(R.string.picture_failed, error.message)) }
     } catch (error: IllegalArgumentException) {
-        null.also { screen.say(context.getString(R.string.picture_failed, error.message)) }
+        null.also { screen.fail(context.getString(R.string.picture_failed, error.message)) }
     }
 
     private fun follow(enrolling: Mode.Enrol, outcome: Outcome) {
         if (mode !== enrolling) return
         if (enrolling.found.size >= enrolling.wanted) {
-            ask(Mode.Identify)
-            store(enrolling.person, enrolling.found.toList())
+            keep(enrolling.person, enrolling.found.toList(), enrolling)
         } else {
             val progress = context.getString(R.string.enrol_capture, enrolling.found.size + 1, enrolling.wanted)
             screen.say(outcome.refusal?.let(::sentence) ?: progress)
@@ -182,7 +194,7 @@ class Recognition(private val context: Context, private val settings: Settings, 
     private fun sentence(refusal: Refusal): String =
         context.getString(R.string.refused, context.getString(Recogniser.sentence(refusal)))
 
-    private fun enrolFrom(uri: Uri, person: String) {
+    private fun enrolFrom(uri: Uri, person: String, consent: Consent) {
         if (recogniser == null) load()
         val ready = recogniser ?: return
         val image = try {
@@ -192,20 +204,46 @@ class Recognition(private val context: Context, private val settings: Settings, 
         } catch (error: SecurityException) {
             return screen.tell(context.getString(R.string.picture_unreadable))
         }
-        val (sample, refusal) = computed { ready.sample(image, person) } ?: return
-        if (sample != null) store(person, listOf(sample)) else screen.tell(sentence(requireNotNull(refusal)))
+        val (sample, refusal) = computed { ready.sample(image, person, consent) } ?: return
+        if (sample != null) keep(person, listOf(sample), null) else screen.tell(sentence(requireNotNull(refusal)))
     }
 
-    private fun store(person: String, samples: List<Template>) {
+    /** Stores [samples] if nothing speaks against them; of [enrolling] the odd one is taken again. */
+    private fun keep(person: String, samples: List<Template>, enrolling: Mode.Enrol?) = storing { store ->
+        val threshold = recogniser?.threshold ?: return@storing
+        val found = review(person, samples.map { it.embedding }, store.all(), threshold.cos)
+        if (found is Review.Odd && enrolling != null) {
+            enrolling.found.removeAt(found.sample)
+            return@storing screen.fail(context.getString(R.string.enrol_odd, found.sample + 1))
+        }
+        if (enrolling != null) ask(Mode.Identify)
+        when (found) {
+            is Review.Odd -> screen.fail(context.getString(R.string.enrol_odd, found.sample + 1))
+            is Review.NameTaken -> screen.fail(context.getString(R.string.enrol_name_taken, person))
+            is Review.Known -> screen.askWhether(
+                person,
+                found.person,
+                another = { work.post { storing { add(it, person, samples) } } },
+                same = { work.post { storing { add(it, found.person, samples.map { sample -> sample.of(found.person) }) } } },
+            )
+            is Review.Fine -> add(store, person, samples)
+        }
+    }
+
+    private fun add(store: TemplateStore, person: String, samples: List<Template>) {
+        store.add(samples)
+        val count = store.people().getValue(person)
+        screen.done(context.resources.getQuantityString(R.plurals.enrolled, count, person, count))
+    }
+
+    private fun storing(work: (TemplateStore) -> Unit) {
         val current = engine ?: return
         try {
-            current.store.add(samples)
-            val count = current.store.people().getValue(person)
-            screen.say(context.resources.getQuantityString(R.plurals.enrolled, count, person, count))
+            work(current.store)
         } catch (error: TemplateException) {
-            screen.say(Engine.sentence(context, error))
+            screen.fail(Engine.sentence(context, error))
         } catch (error: IOException) {
-            screen.say(context.getString(R.string.file_failed, error.message))
+            screen.fail(context.getString(R.string.file_failed, error.message))
         }
     }
 

@@ -13,9 +13,8 @@ class Settings(context: Context) {
         get() = Provider.entries.find { it.key == stored.getString("provider", null) } ?: Provider.CPU
         set(value) = stored.edit().putString("provider", value.key).apply()
 
-    var consented: Boolean
-        get() = stored.getBoolean("consented", false)
-        set(value) = stored.edit().putBoolean("consented", value).apply()
+    /** Nothing here names anybody; what an earlier version noted of a consent goes too. */
+    fun forgetPeople() = stored.edit().remove("consented").apply()
 
     /** The chosen rate; until one is chosen, the strictest that was measured. Null: the model has none. */
     fun threshold(manifest: Manifest): Threshold? {

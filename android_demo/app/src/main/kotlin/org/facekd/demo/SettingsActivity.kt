@@ -1,7 +1,5 @@
 package org.facekd.demo
 
-import android.app.Activity
-import android.os.Bundle
 import android.widget.RadioButton
 import android.widget.RadioGroup
 import java.text.NumberFormat
@@ -9,9 +7,8 @@ import org.facekd.core.Threshold
 import org.facekd.runtime.Provider
 
 /** What computes, and how many false accepts to allow. The main screen loads and tests the choice when it returns. */
-class SettingsActivity : Activity() {
-    override fun onCreate(state: Bundle?) {
-        super.onCreate(state)
+class SettingsActivity : GuardedActivity() {
+    override fun build() {
         setContentView(R.layout.settings)
         val settings = Settings(this)
         val providers = Provider.entries

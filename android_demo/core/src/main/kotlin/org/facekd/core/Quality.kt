@@ -42,10 +42,13 @@ data class Quality(val eyeDistance: Double, val pose: Pose, val brightness: Doub
         fun of(image: RgbImage, landmarks: List<Point>): Quality {
             val eyes = hypot(landmarks[1].x - landmarks[0].x, landmarks[1].y - landmarks[0].y)
             // Landmarks of a degenerate face cannot be aligned and have no pose: nothing passes a floor.
-            if (!(eyes >= 1)) return Quality(0.0, Pose(Double.NaN, Double.NaN, Double.NaN), 0.0, 0.0)
+            if (!(eyes >= 1)) return NONE
             val crop = align(image, landmarks, CROP)
             return Quality(eyes, Pose.of(landmarks), brightness(crop), sharpness(crop))
         }
+
+        /** Of what shows no face. */
+        val NONE = Quality(0.0, Pose(Double.NaN, Double.NaN, Double.NaN), 0.0, 0.0)
 
         private const val CROP = 112
     }

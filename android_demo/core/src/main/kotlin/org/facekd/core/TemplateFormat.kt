@@ -18,12 +18,15 @@ class TemplateException(val reason: Reason, message: String, cause: Throwable? =
  *     FKTX only: PBKDF2 rounds u32, salt of 16 bytes                            readable, authenticated
  *     start value (u8 length), AES-GCM of the samples                           the rest of the file
  *
- *     samples: width u16, count u32, each: person (UTF-8 with u16 length), created i64 in ms since 1970, float32 values
+ *     samples: width u16, count u32, each: person (UTF-8 with u16 length), created i64 in ms since 1970,
+ *         consent given i64 in ms since 1970, version of its text u16,
+ *         quality as float64: eye distance, roll, yaw, pitch, brightness, sharpness; float32 values
  *
- * Big-endian. FKTS is the app's own file under its Keystore key, FKTX an export under a passphrase.
+ * Big-endian. Version 1 had no consent and no quality, and was bound to a bundle whose exported files have different
+ * embedding spaces: it is not read. FKTS is the app's own file under its Keystore key, FKTX an export under a passphrase.
  */
 object TemplateFormat {
-    const val VERSION = 1
+    const val VERSION = 2
     private const val STORE = 0x464B5453
     private const val EXPORT = 0x464B5458
     private const val LARGEST_ITERATIONS = 10_000_000
@@ -85,6 +88,7 @@ object TemplateFormat {
             if (version > VERSION) {
                 throw refuse(TemplateException.Reason.NEWER_VERSION, "template file version $version: this app reads up to $VERSION")
             }
+            if (version == 1) throw refuse(TemplateException.Reason.OTHER_MODEL, "version 1 does not say which file of a model made it")
             if (version != VERSION) throw refuse(TemplateException.Reason.DAMAGED, "there is no version $version of this file")
             val found = input.text()
             if (found != modelId) {
@@ -124,6 +128,10 @@ object TemplateFormat {
                 require(template.embedding.size == width) { "samples of one model have one width" }
                 text(template.person)
                 writeLong(template.createdMs)
+                writeLong(template.consent.givenMs)
+                writeShort(template.consent.textVersion)
+                val (eyes, pose, brightness, sharpness) = template.quality
+                for (value in listOf(eyes, pose.rollDegrees, pose.yaw, pose.pitch, brightness, sharpness)) writeDouble(value)
                 template.embedding.forEach { writeFloat(it) }
             }
         }
@@ -138,7 +146,11 @@ object TemplateFormat {
         repeat(count) {
             val person = input.text()
             val created = input.readLong()
-            out += Template(person, FloatArray(width) { input.readFloat() }, created)
+            val consent = Consent(input.readLong(), input.readUnsignedShort())
+            val eyes = input.readDouble()
+            val pose = Pose(input.readDouble(), input.readDouble(), input.readDouble())
+            val quality = Quality(eyes, pose, input.readDouble(), input.readDouble())
+            out += Template(person, FloatArray(width) { input.readFloat() }, created, consent, quality)
         }
         if (input.available() > 0) throw IOException("more after the last sample")
         return out

@@ -26,6 +26,18 @@ class TemplateStore(private val file: File, private val modelId: String, private
     @Synchronized
     fun add(templates: List<Template>) = write(all() + templates)
 
+    /**
+     * Gives [person] another name.
+     *
+     * @return false where somebody has it: two people must not become one.
+     */
+    @Synchronized
+    fun rename(person: String, name: String): Boolean {
+        if (all().any { it.person == name }) return false
+        write(all().map { if (it.person == person) it.of(name) else it })
+        return true
+    }
+
     /** Forgets one person. */
     @Synchronized
     fun delete(person: String) = write(all().filter { it.person != person })

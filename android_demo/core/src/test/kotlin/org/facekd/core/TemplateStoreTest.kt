@@ -61,6 +61,34 @@ class TemplateStoreTest {
     }
 
     @Test
+    fun consentAndQualityAreKeptWithEachSample() {
+        val quality = Quality(44.0, Pose(1.5, -0.1, 0.5), 120.0, 90.0)
+        val sample = Template("Ada", floatArrayOf(1f, 0f), 9, Consent(1_700_000_000_000, 3), quality)
+        TemplateStore(file, model) { sealer }.add(listOf(sample))
+        val found = TemplateStore(file, model) { sealer }.all().single()
+        assertEquals(sample.consent, found.consent)
+        assertEquals(quality, found.quality)
+    }
+
+    @Test
+    fun aNameChangesUnlessSomebodyHasIt() {
+        val store = TemplateStore(file, model) { sealer }
+        store.add(listOf(sample("Ada"), sample("Ben"), sample("Ada")))
+        assertFalse(store.rename("Ada", "Ben"))
+        assertEquals(mapOf("Ada" to 2, "Ben" to 1), store.people())
+        assertTrue(store.rename("Ada", "Adele"))
+        assertEquals(mapOf("Adele" to 2, "Ben" to 1), TemplateStore(file, model) { sealer }.people())
+    }
+
+    @Test
+    fun whatIsReleasedIsReadAgain() {
+        val store = TemplateStore(file, model) { sealer }
+        store.add(listOf(sample("Ada")))
+        store.release()
+        assertEquals(mapOf("Ada" to 1), store.people())
+    }
+
+    @Test
     fun namesAndEmbeddingsAreNotInTheClear() {
         val bytes = TemplateFormat.seal(listOf(sample("Adalovelace")), model, sealer)
         assertFalse(String(bytes, Charsets.ISO_8859_1).contains("Adalovelace"))
@@ -89,6 +117,8 @@ class TemplateStoreTest {
         val bytes = TemplateFormat.seal(listOf(sample("Ada")), model, sealer)
         assertEquals(TemplateException.Reason.OTHER_MODEL, reason { TemplateFormat.open(bytes, "b".repeat(64), sealer) })
         assertEquals(TemplateException.Reason.NOT_TEMPLATES, reason { TemplateFormat.open("JFIF....".toByteArray(), model, sealer) })
+        val older = bytes.copyOf().also { it[5] = 1 }
+        assertEquals(TemplateException.Reason.OTHER_MODEL, reason { TemplateFormat.open(older, model, sealer) })
         val newer = bytes.copyOf().also { it[5] = 9 }
         assertEquals(TemplateException.Reason.NEWER_VERSION, reason { TemplateFormat.open(newer, model, sealer) })
         val other = Sealer(SecretKeySpec(ByteArray(32), "AES"))

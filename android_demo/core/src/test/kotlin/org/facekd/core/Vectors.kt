@@ -12,6 +12,8 @@ object Vectors {
     /** The sequences of tests/android/session_reference.py, with their answers. */
     val session: List<Any?> by lazy { Json.parse(open("session.json").use { it.reader().readText() }).items() }
 
+    val enrolment: List<Any?> by lazy { Json.parse(open("enrolment.json").use { it.reader().readText() }).items() }
+
     private val faces: ByteArray by lazy { InflaterInputStream(open("faces.bin")).use { it.readBytes() } }
 
     val sceneSide: Int get() = (json.getValue("scene") as Double).toInt()

@@ -4,6 +4,7 @@ import android.app.Activity
 import android.content.Intent
 import android.widget.ListView
 import java.io.File
+import org.facekd.core.Consent
 import org.facekd.core.Template
 import org.facekd.core.rotated
 import org.facekd.runtime.Provider
@@ -15,6 +16,7 @@ import org.junit.runner.RunWith
 import org.robolectric.ParameterizedRobolectricTestRunner
 import org.robolectric.Robolectric
 import org.robolectric.RuntimeEnvironment
+import org.robolectric.Shadows.shadowOf
 import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
 
@@ -35,7 +37,7 @@ class PagesTest(private val name: String, private val qualifiers: String, privat
     private fun fill() = Engine.load(Phone.app, Provider.CPU).use { engine ->
         val samples = listOf("Ada" to "a0", "Ada" to "a1", "Ben" to "b0").map { (person, frame) ->
             val image = Pictures.of(FrameImage(frame)).rotated(270)
-            Template(person, engine.embed(image, engine.detect(image).single()), 0)
+            Template(person, engine.embed(image, engine.detect(image).single()), 0, Consent(1_790_000_000_000, 1))
         }
         engine.store.add(samples)
     }
@@ -57,15 +59,22 @@ class PagesTest(private val name: String, private val qualifiers: String, privat
             photograph(main, "two")
         }
         Phone.click(main, R.id.enrol_camera)
-        Phone.keep(Phone.draw(Phone.dialog().window!!.decorView), "$name-consent")
+        val first = Phone.dialog()
+        Phone.keep(Phone.draw(first.window!!.decorView), "$name-name")
+        Phone.type("Cleo")
         Phone.agree()
-        Phone.keep(Phone.draw(Phone.dialog().window!!.decorView), "$name-name")
+        Phone.until("consent is asked") { Phone.isAsking() && Phone.dialog() !== first }
+        Phone.keep(Phone.draw(Phone.dialog().window!!.decorView), "$name-consent")
         Phone.dialog().dismiss()
         controller.pause().stop().destroy()
 
         val people = Robolectric.buildActivity(PeopleActivity::class.java).setup().get()
         Phone.until("two people are listed") { people.view<ListView>(R.id.list).adapter?.count == 2 }
         photograph(people, "people")
+        shadowOf(people.view<ListView>(R.id.list)).performItemClick(0)
+        Phone.idle()
+        Phone.keep(Phone.draw(Phone.dialog().window!!.decorView), "$name-choices")
+        Phone.dialog().dismiss()
         photograph(Robolectric.buildActivity(SettingsActivity::class.java).setup().get(), "settings")
         val intent = Intent().putExtra("out", "run.json")
         photograph(Robolectric.buildActivity(BenchmarkActivity::class.java, intent).setup().get(), "benchmark")

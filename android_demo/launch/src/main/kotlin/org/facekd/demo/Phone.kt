@@ -10,6 +10,7 @@ import android.os.Looper
 import android.view.View
 import android.view.ViewGroup
 import android.widget.EditText
+import android.widget.RadioButton
 import android.widget.TextView
 import java.io.File
 import org.robolectric.Robolectric
@@ -97,7 +98,10 @@ object Phone {
         idle()
     }
 
-    fun type(text: String) = fields(dialog().window!!.decorView).first().setText(text)
+    fun type(text: String) {
+        idle() // a dialogue's buttons work once it is shown
+        fields(dialog().window!!.decorView).first().setText(text)
+    }
 
     private fun fields(view: View): List<EditText> = when (view) {
         is EditText -> listOf(view)
@@ -118,12 +122,26 @@ object Phone {
         file.outputStream().use { bitmap.compress(Bitmap.CompressFormat.PNG, 100, it) }
     }
 
+    /** Gives the name and the consent, where it is asked for. */
+    fun startEnrolling(activity: MainActivity, person: String) {
+        click(activity, R.id.enrol_camera)
+        type(person)
+        val name = dialog()
+        agree()
+        var asked = false
+        until("consent is asked, or given") {
+            asked = ShadowDialog.getLatestDialog() !== name && isAsking()
+            asked || !activity.view<RadioButton>(R.id.identify).isChecked
+        }
+        if (asked) {
+            check(question() == activity.getString(R.string.consent, person))
+            agree()
+        }
+    }
+
     /** Enrols [person] from the camera, as a user does. */
     fun enrol(activity: MainActivity, person: String, vararg frames: String) {
-        click(activity, R.id.enrol_camera)
-        if (question() == activity.getString(R.string.consent)) agree()
-        type(person)
-        agree()
+        startEnrolling(activity, person)
         val end = System.nanoTime() + 30_000_000_000
         var at = 0
         while (!says(activity).startsWith("$person:")) {

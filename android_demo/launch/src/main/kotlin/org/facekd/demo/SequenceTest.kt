@@ -103,10 +103,7 @@ class SequenceTest {
     @Test
     fun badPicturesAreNoSamples() {
         val activity = Phone.open().get()
-        Phone.click(activity, R.id.enrol_camera)
-        Phone.agree()
-        Phone.type("Ada")
-        Phone.agree()
+        Phone.startEnrolling(activity, "Ada")
         Phone.show(activity, "blurred", "blurred")
         Phone.until("it says why") { Phone.says(activity).contains(activity.getString(R.string.refusal_blurred)) }
         Phone.show(activity, "two")
@@ -118,10 +115,7 @@ class SequenceTest {
     fun turningThePhoneKeepsAnEnrolment() {
         val controller = Phone.open()
         val activity = controller.get()
-        Phone.click(activity, R.id.enrol_camera)
-        Phone.agree()
-        Phone.type("Ada")
-        Phone.agree()
+        Phone.startEnrolling(activity, "Ada")
         Phone.show(activity, "a0")
         val camera = Phone.camera()
         RuntimeEnvironment.setQualifiers("+land")
