@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.data.detection import YuNet
+from facekd.data.detection import FaceDetector, YuNet
 from facekd.data.opening import load_verification_set, open_source
 from facekd.data.source import Source, count_identities
 from facekd.data.verification_set import VerificationSet
@@ -32,6 +32,7 @@ from facekd.models.bundle import Bundle, load_bundle, save_bundle
 from facekd.models.describe import describe
 from facekd.models.registry import create_model, register_model
 from facekd.recipe import Recipe, load_recipe
+from facekd.runtimes.detectors import open_detector
 from facekd.runtimes.embedder import Embedder
 from facekd.runtimes.opening import open_model
 from facekd.schemas.input_spec import InputSpec
@@ -50,6 +51,7 @@ __all__ = [
     "DistillationLoss",
     "DistillationTask",
     "Embedder",
+    "FaceDetector",
     "FacekdError",
     "InputSpec",
     "LoopResult",
@@ -78,6 +80,7 @@ __all__ = [
     "load_bundle",
     "load_recipe",
     "load_verification_set",
+    "open_detector",
     "open_model",
     "open_source",
     "register_model",
@@ -89,7 +92,11 @@ __all__ = [
 
 
 def compare_faces(
-    model: Embedder, first: str | Path | np.ndarray, second: str | Path | np.ndarray, *, detector: YuNet | None = None
+    model: Embedder,
+    first: str | Path | np.ndarray,
+    second: str | Path | np.ndarray,
+    *,
+    detector: FaceDetector | None = None,
 ) -> float:
     """Cosine of two faces' embeddings, flips summed as in every evaluation: 1 for the same picture.
 

@@ -145,10 +145,12 @@ def inspect(
 def align(
     photographs: Annotated[Path, typer.Argument(help="Folder of photographs, searched recursively.")],
     out: Annotated[Path, typer.Argument(help="Folder for the aligned faces, or a file name ending in .rec.")],
-    detector: Annotated[Path, typer.Option(envvar="FACEKD_DETECTOR", help="YuNet .onnx file from the OpenCV zoo.")],
+    detector: Annotated[Path, typer.Option(envvar="FACEKD_DETECTOR", help="YuNet (OpenCV zoo) or SCRFD .onnx file.")],
     size: Annotated[int, typer.Option(min=16, help="Width and height of an aligned face, in pixels.")] = 112,
     image_format: Annotated[str, typer.Option("--format", help="png or jpg (quality 95).")] = "png",
-    score: Annotated[float, typer.Option(help="Minimum detection score of a face.")] = 0.6,
+    score: Annotated[
+        float | None, typer.Option(help="Minimum detection score of a face. Default: 0.6 for YuNet, 0.5 for SCRFD.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes to work in. Default: one for each core.")
     ] = None,
@@ -161,11 +163,11 @@ def align(
     """Detect the face in every photograph and align it by five landmarks; list photographs without a face."""
     from facekd.common.parallel import open_pool
     from facekd.data.align_folder import align_folder
-    from facekd.data.detection import YuNet
+    from facekd.runtimes.detectors import open_detector
 
     if workers is not None and dask is not None:
         raise UsageError("--workers and --dask: give one of them")
-    opened = YuNet(detector.absolute(), score_threshold=score)
+    opened = open_detector(detector.absolute(), score_threshold=score)
     with _nothing_kept(out), open_pool(workers, dask=dask) as pool:
         report = align_folder(
             photographs,

@@ -39,7 +39,7 @@ def embed(
     ],
     out: Annotated[Path, typer.Option(help="File to write: .npz, .csv or .jsonl.")],
     detector: Annotated[
-        Path | None, typer.Option(help="YuNet .onnx file: detect and align faces in photographs.")
+        Path | None, typer.Option(help="YuNet or SCRFD .onnx file: detect and align faces in photographs.")
     ] = None,
     flip: Annotated[bool, typer.Option(help="Add the embedding of the mirrored image, as evaluation does.")] = True,
     raw: Annotated[bool, typer.Option("--raw", help="Do not L2-normalise the embeddings.")] = False,
@@ -61,11 +61,11 @@ def embed(
     """
     from facekd.common.hashing import file_sha256
     from facekd.common.writing import check_free
-    from facekd.data.detection import YuNet
     from facekd.evaluation.embed_files import embed_to_file
     from facekd.evaluation.embed_inputs import open_images
     from facekd.evaluation.embedding_files import WRITERS
     from facekd.evaluation.feature_cache import model_sha256
+    from facekd.runtimes.detectors import open_detector
 
     if out.suffix not in WRITERS:
         raise UsageError(f"--out {out}: give a file that ends in {', '.join(WRITERS)}")
@@ -74,7 +74,7 @@ def embed(
         model, mean=mean, std=std, colour=colour, layout=layout, output=output, threads=threads, runtime=runtime
     )
     opened = open_images(images, size=None if detector else embedder.input.size)
-    find = YuNet(detector) if detector else None
+    find = open_detector(detector) if detector else None
     options = {"--output": output, "--runtime": runtime, "--layout": layout, "--threads": threads}
     result = embed_to_file(
         embedder,

@@ -90,7 +90,7 @@ def evaluate(
     runtime: RuntimeName = None,
     trust_input: TrustInput = False,
     detector: Annotated[
-        Path | None, typer.Option(help="YuNet .onnx file: detect and align the faces of --images.")
+        Path | None, typer.Option(help="YuNet or SCRFD .onnx file: detect and align the faces of --images.")
     ] = None,
     missing: Annotated[str, typer.Option(help="If no face is found: refuse, or centre (crop the centre).")] = "refuse",
     out: Annotated[

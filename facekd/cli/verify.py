@@ -20,7 +20,7 @@ def verify(
     second: Annotated[Path, typer.Argument(help="Second photograph.")],
     model: Annotated[Path, typer.Option(help="Bundle with measured thresholds (evaluate --save-thresholds).")],
     detector: Annotated[
-        Path | None, typer.Option(help="YuNet .onnx file to detect and align the faces (or FACEKD_DETECTOR).")
+        Path | None, typer.Option(help="YuNet or SCRFD .onnx file to detect and align the faces (or FACEKD_DETECTOR).")
     ] = None,
     far: Annotated[float, typer.Option(help="False accept rate of the threshold.")] = 1e-3,
     aligned: Annotated[bool, typer.Option("--aligned", help="The images are aligned crops.")] = False,

@@ -16,7 +16,7 @@ from facekd.common.validation import shown
 from facekd.common.writing import atomic_file, atomic_folder, listed_kind
 from facekd.data.alignment import align
 from facekd.data.decoding import decode_image, encode_jpeg, encode_png
-from facekd.data.detection import YuNet, choose_face
+from facekd.data.detection import FaceDetector, choose_face
 from facekd.data.image_files import in_words, list_images, read_image_file
 from facekd.data.packing import check_apart
 from facekd.data.record_writer import RecordWriter
@@ -46,7 +46,7 @@ class AlignReport:
 def align_folder(
     photographs: str | Path,
     out: str | Path,
-    detector: YuNet,
+    detector: FaceDetector,
     *,
     size: int = 112,
     image_format: str = "png",
@@ -105,7 +105,7 @@ class _Outcome:
     several: bool = False
 
 
-def _align_one(photographs: Path, detector: YuNet, size: int, form: str, quality: int, file: Path) -> _Outcome:
+def _align_one(photographs: Path, detector: FaceDetector, size: int, form: str, quality: int, file: Path) -> _Outcome:
     key = file.as_posix()
     try:
         image = decode_image(read_image_file(photographs / file, key), key)

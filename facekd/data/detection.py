@@ -1,8 +1,12 @@
-"""Face detection with YuNet (Wu et al. 2023) through OpenCV: boxes and the five landmarks that alignment needs."""
+"""Face detection: boxes and the five landmarks that alignment needs, searched for at several sizes; YuNet by OpenCV.
+
+`facekd.runtimes.detectors` opens any detector file, InsightFace's SCRFD too.
+"""
 
 import functools
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ the search, the cosine to the same photograph at its own size is 0.96 to 0.97 in
 """
 
 _OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32))
+_OLD_OUTPUTS = (b"loc", b"conf", b"iou")
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,60 @@ class Face:
     score: float
 
 
-class YuNet:
-    """The detector of OpenCV's zoo (face_detection_yunet, .onnx), searched with at several sizes of the photograph.
+class FaceDetector(ABC):
+    """A detector of faces with five landmarks, searched with at several sizes of the photograph.
 
-    YuNet places landmarks well on faces of some size only: on one that fills a large photograph they are off by half
-    the distance between the eyes. So a photograph is searched at its own size and at every half of it down to
+    Detectors place landmarks well on faces of some size only: on one that fills a large photograph YuNet's are off by
+    half the distance between the eyes. So a photograph is searched at its own size and at every half of it down to
     SMALLEST_SEARCH_PIXELS, and of what is found several times the best placed stays. Not for several threads at once.
+
+    Attributes:
+        path: the file.
+        nms_threshold: overlap (IoU) above which the weaker of two boxes is left out.
+        largest_side: larger photographs are reduced to it before the first search.
     """
+
+    def __init__(self, path: Path, *, score_threshold: float, nms_threshold: float, largest_side: int) -> None:
+        if not path.is_file():
+            raise UsageError(
+                f"no face detector at {path}: give the path of a YuNet .onnx (OpenCV zoo, face_detection_yunet) "
+                "with --detector or FACEKD_DETECTOR"
+            )
+        if not 0.0 < score_threshold < 1.0:
+            raise UsageError(f"score_threshold must be between 0 and 1, got {score_threshold}")
+        if largest_side < 32:
+            raise UsageError(f"largest_side must be at least 32 pixels, got {largest_side}")
+        self.path, self.largest_side = path, largest_side
+        self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Opened again in another process, once."""
+        arguments = (str(self.path), self.score_threshold, self.nms_threshold, self.largest_side)
+        return _opened_once, (type(self), *arguments)
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Finds all faces.
+
+        Args:
+            image: uint8 RGB [h, w, 3].
+
+        Returns:
+            Faces by falling score; empty when there is none.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UsageError(f"detect needs a uint8 RGB image [h, w, 3], got {image.dtype} {image.shape}")
+        longest = max(image.shape[:2])
+        sides = search_sides(longest, self.largest_side)
+        levels = [(self.search(image, side / longest), side / longest) for side in sides]
+        return sorted(best_placed(levels, self.nms_threshold), key=lambda face: -face.score)
+
+    @abstractmethod
+    def search(self, image: np.ndarray, scale: float) -> list[Face]:
+        """Faces of a photograph, uint8 RGB [h, w, 3], reduced by `scale`, in pixels of the photograph."""
+
+
+class YuNet(FaceDetector):
+    """The detector of OpenCV's zoo (face_detection_yunet, .onnx; Wu et al. 2023)."""
 
     def __init__(
         self,
@@ -66,19 +118,9 @@ class YuNet:
             largest_side: larger photographs are reduced to it before the first search. Faces of 10 pixels of the
                 reduced photograph are found: of 30 in one of 4,000 by the default.
         """
-        if not Path(path).is_file():
-            raise UsageError(
-                f"no face detector at {path}: give the path of a YuNet .onnx (OpenCV zoo, face_detection_yunet) "
-                "with --detector or FACEKD_DETECTOR"
-            )
-        if not 0.0 < score_threshold < 1.0:
-            raise UsageError(f"score_threshold must be between 0 and 1, got {score_threshold}")
-        if largest_side < 32:
-            raise UsageError(f"largest_side must be at least 32 pixels, got {largest_side}")
-        self.path = Path(path)
-        self.score_threshold = score_threshold
-        self.largest_side = largest_side
-        self.nms_threshold = nms_threshold
+        super().__init__(
+            Path(path), score_threshold=score_threshold, nms_threshold=nms_threshold, largest_side=largest_side
+        )
         _check_is_yunet(self.path)
         level = cv2.utils.logging.getLogLevel()
         # OpenCV 5 warns that its new engine has no targets, which concerns nobody.
@@ -92,33 +134,10 @@ class YuNet:
         finally:
             cv2.utils.logging.setLogLevel(level)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Opened again in another process, once."""
-        return _opened_once, (str(self.path), self.score_threshold, self.nms_threshold, self.largest_side)
-
-    def detect(self, image: np.ndarray) -> list[Face]:
-        """Finds all faces.
-
-        Args:
-            image: uint8 RGB [h, w, 3].
-
-        Returns:
-            Faces by falling score; empty when there is none.
-        """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UsageError(f"detect needs a uint8 RGB image [h, w, 3], got {image.dtype} {image.shape}")
-        longest = max(image.shape[:2])
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        sides = search_sides(longest, self.largest_side)
-        levels = [(self._search(bgr, side / longest), side / longest) for side in sides]
-        return sorted(best_placed(levels, self.nms_threshold), key=lambda face: -face.score)
-
-    def _search(self, bgr: np.ndarray, scale: float) -> list[Face]:
-        """Faces of a photograph reduced by `scale`, in pixels of the photograph."""
-        height, width = bgr.shape[:2]
-        if scale < 1.0:
-            reduced = (max(1, round(width * scale)), max(1, round(height * scale)))
-            bgr = cv2.resize(bgr, reduced, interpolation=cv2.INTER_AREA)
+    def search(self, image: np.ndarray, scale: float) -> list[Face]:
+        """See FaceDetector."""
+        height, width = image.shape[:2]
+        bgr = cv2.cvtColor(reduced(image, scale), cv2.COLOR_RGB2BGR)
         ratio = np.array([width / bgr.shape[1], height / bgr.shape[0]])
         try:
             self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
@@ -135,8 +154,19 @@ class YuNet:
 
 
 @functools.cache
-def _opened_once(path: str, score_threshold: float, nms_threshold: float, largest_side: int) -> YuNet:
-    return YuNet(path, score_threshold=score_threshold, nms_threshold=nms_threshold, largest_side=largest_side)
+def _opened_once(
+    kind: Callable[..., FaceDetector], path: str, score_threshold: float, nms_threshold: float, largest_side: int
+) -> FaceDetector:
+    return kind(path, score_threshold=score_threshold, nms_threshold=nms_threshold, largest_side=largest_side)
+
+
+def reduced(image: np.ndarray, scale: float) -> np.ndarray:
+    """A photograph [h, w, 3] at a share of its size, by area; itself at 1 and above."""
+    if scale >= 1.0:
+        return image
+    height, width = image.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def search_sides(longest: int, largest: int) -> list[int]:
@@ -164,7 +194,7 @@ def best_placed(levels: Sequence[tuple[Sequence[Face], float]], nms_threshold: f
                 found.append((abs(math.log(size / BEST_FACE_PIXELS)), face))
     kept: list[Face] = []
     for _, face in sorted(found, key=lambda entry: entry[0]):
-        if all(_overlap(face.box, other.box) <= nms_threshold for other in kept):
+        if all(overlap(face.box, other.box) <= nms_threshold for other in kept):
             kept.append(face)
     return kept
 
@@ -184,7 +214,7 @@ def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
     return max(faces, key=prominence, default=None)
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boxes [left, top, width, height]."""
     across = max(0.0, float(min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])))
     down = max(0.0, float(min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])))
@@ -192,12 +222,18 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return across * down / union if union > 0 else 1.0
 
 
+def is_yunet(path: Path) -> bool:
+    """Whether a file names the outputs of a YuNet, of 2023 or older."""
+    data = path.read_bytes()
+    return all(name.encode() in data for name in _OUTPUTS) or all(name in data for name in _OLD_OUTPUTS)
+
+
 def _check_is_yunet(path: Path) -> None:
     """OpenCV 5 ends the process with a segmentation fault on a network whose outputs are not YuNet's."""
     check_not_a_stand_in(path, "a YuNet detector")
     data = path.read_bytes()
     missing = [name for name in _OUTPUTS if name.encode() not in data]
-    if missing and all(name in data for name in (b"loc", b"conf", b"iou")):
+    if missing and all(name in data for name in _OLD_OUTPUTS):
         raise UsageError(
             f"{path} is a YuNet of 2022 or earlier (outputs loc, conf, iou), which OpenCV no longer reads: get "
             "face_detection_yunet_2023mar.onnx of the OpenCV zoo"

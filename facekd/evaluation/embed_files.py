@@ -12,7 +12,7 @@ from facekd.common.errors import FacekdError, Interrupted
 from facekd.common.progress import progress_bar
 from facekd.common.writing import WriteError, check_free
 from facekd.data.decoding import check_size, decode_image
-from facekd.data.detection import YuNet
+from facekd.data.detection import FaceDetector
 from facekd.data.image_files import read_image_file
 from facekd.data.source import UnreadableImage
 from facekd.evaluation.embed_inputs import NamedImages
@@ -47,7 +47,7 @@ def embed_to_file(
     out: Path,
     *,
     facts: Mapping[str, str],
-    detector: YuNet | None = None,
+    detector: FaceDetector | None = None,
     flip: bool = True,
     normalise: bool = True,
     batch_size: int = 64,
@@ -104,7 +104,7 @@ def embed_to_file(
     return result
 
 
-def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: YuNet | None) -> FaceCrop:
+def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: FaceDetector | None) -> FaceCrop:
     """An image as the model's aligned crop; without a detector it must be one already (then score 1, 1 face).
 
     Args:
@@ -120,7 +120,7 @@ def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: YuNe
     return _crop(decode_image(read_image_file(Path(image)), str(image)), str(image), embedder, detector)
 
 
-def _crop(pixels: np.ndarray, name: str, embedder: Embedder, detector: YuNet | None) -> FaceCrop:
+def _crop(pixels: np.ndarray, name: str, embedder: Embedder, detector: FaceDetector | None) -> FaceCrop:
     if detector is None:
         check_size(pixels, name, embedder.input.size)
         return FaceCrop(image=pixels, score=1.0, faces=1)
@@ -134,7 +134,7 @@ def _compute(
     embedder: Embedder,
     images: NamedImages,
     parts: EmbeddingParts,
-    detector: YuNet | None,
+    detector: FaceDetector | None,
     flip: bool,
     normalise: bool,
     batch_size: int,

@@ -15,13 +15,14 @@ from facekd.common.errors import UsageError
 from facekd.common.table import csv_cell
 from facekd.common.writing import atomic_file
 from facekd.data.cfp import is_cfp_split
-from facekd.data.detection import YuNet
+from facekd.data.detection import FaceDetector
 from facekd.data.opening import load_verification_set
 from facekd.data.pairs import is_pair_list
 from facekd.data.verification_set import VerificationSet
 from facekd.evaluation.embedding import DistinctImages, evaluate_verification
 from facekd.evaluation.photographs import AlignedPhotographs, Missing
 from facekd.evaluation.verification import VerificationResult
+from facekd.runtimes.detectors import open_detector
 from facekd.runtimes.embedder import Embedder
 from facekd.runtimes.input_verdict import check_embedder
 from facekd.schemas.card import CARD_FILE, read_card
@@ -96,7 +97,7 @@ def evaluate_model(
         images: the folder a pairs.txt refers to: aligned crops, or photographs where `detector` is given.
         folds: use only these tenths of each set (1 to 10), and cut their pairs into ten folds again: for a set of
             which only a part is at hand. Not the published figure.
-        detector: a YuNet .onnx file: the sets are photographs, aligned before they are embedded.
+        detector: a YuNet or SCRFD .onnx file: the sets are photographs, aligned before they are embedded.
         missing: see AlignedPhotographs.
         out: folder for evaluation.json and evaluation.png.
         scores: CSV file for every pair's score.
@@ -106,7 +107,7 @@ def evaluate_model(
         batch_size: images a batch.
         progress: show bars on stderr.
     """
-    find = None if detector is None else YuNet(detector)
+    find = None if detector is None else open_detector(detector)
     reports = []
     for spec in pairs:
         verification_set = load_pairs(spec, images, folds, size=None if find else embedder.input.size)
@@ -187,7 +188,7 @@ def select_folds(whole: VerificationSet, folds: Sequence[int], *, total: int = 1
 def _align(
     distinct: DistinctImages,
     *,
-    detector: YuNet,
+    detector: FaceDetector,
     size: tuple[int, int],
     missing: Missing,
     progress: bool,

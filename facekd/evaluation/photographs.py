@@ -9,7 +9,7 @@ import numpy as np
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.progress import silently, track
 from facekd.data.alignment import align
-from facekd.data.detection import YuNet, choose_face
+from facekd.data.detection import FaceDetector, choose_face
 
 Missing = Literal["refuse", "centre"]
 
@@ -36,7 +36,7 @@ class FaceCrop:
     faces: int
 
 
-def crop_face(image: np.ndarray, detector: YuNet, size: tuple[int, int]) -> FaceCrop | None:
+def crop_face(image: np.ndarray, detector: FaceDetector, size: tuple[int, int]) -> FaceCrop | None:
     """Detects, chooses and aligns; None where no face is found.
 
     Args:
@@ -74,7 +74,7 @@ class AlignedPhotographs(Sequence[np.ndarray]):
         self,
         photographs: Sequence[np.ndarray],
         *,
-        detector: YuNet,
+        detector: FaceDetector,
         size: tuple[int, int],
         missing: Missing = "refuse",
         name: Callable[[int], str] = str,

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from facekd.common.errors import UsageError
-from facekd.data.detection import YuNet
 from facekd.evaluation.embed_files import read_crop
 from facekd.evaluation.embedding import embed_images
 from facekd.evaluation.thresholds import find_threshold
 from facekd.evaluation.verification import pair_distances
+from facekd.runtimes.detectors import open_detector
 from facekd.runtimes.opening import open_model
 from facekd.schemas.card import read_card
 
@@ -50,7 +50,7 @@ def verify_images(
         first: an image file.
         second: an image file.
         bundle: the model; its card holds the thresholds.
-        detector: a YuNet .onnx file; None if both images are aligned crops of the model's size.
+        detector: a YuNet or SCRFD .onnx file; None if both images are aligned crops of the model's size.
         far: which threshold.
         threads: CPU threads; default: all.
 
@@ -63,7 +63,7 @@ def verify_images(
         if not path.is_file():
             raise UsageError(f"image {path} does not exist: give two image files")
     threshold = find_threshold(read_card(bundle), far, bundle=bundle)
-    find = None if detector is None else YuNet(detector)
+    find = None if detector is None else open_detector(detector)
     embedder = open_model(bundle, threads=threads)
     crops = [read_crop(path, embedder, find) for path in (first, second)]
     embeddings = embed_images(embedder, [crop.image for crop in crops], batch_size=2)
