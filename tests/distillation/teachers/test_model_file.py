@@ -189,3 +189,36 @@ def test_a_recipe_that_states_nothing_keeps_its_hash(tiny: Any, teacher: Path) -
 def test_an_input_whose_layout_does_not_show_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"takes an input of shape .*: say --layout NCHW or --layout NHWC"):
         ModelFileTeacher(write(tmp_path / "t.onnx", shape=("b", "c", "h", "w")))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [
+        (2, "embedding", r"has inputs \['image0', 'image1'\]: a face model with one image input is needed"),
+        (1, "map", r"has outputs 'map' \[b, 3, 7, 7\]: none is an embedding"),
+        (1, "probabilities", r"'probabilities' \[b, 147\] of a Softmax: probabilities of classes are no embedding"),
+    ],
+)
+def test_a_file_that_cannot_teach_is_one_line(tmp_path: Path, inputs: int, outputs: str, message: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    names = [f"image{i}" for i in range(inputs)]
+    images = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, 112, 112]) for name in names]
+    tiles = {"kernel_shape": [16, 16], "strides": [16, 16]}
+    nodes = [helper.make_node("Sum", names, ["x"]), helper.make_node("AveragePool", ["x"], ["map"], **tiles)]
+    nodes += [helper.make_node("Flatten", ["map"], ["embedding"])]
+    nodes += [helper.make_node("Softmax", ["embedding"], ["probabilities"])]
+    shape = ["b", 3, 7, 7] if outputs == "map" else ["b", 147]
+    graph = helper.make_graph(nodes, "g", images, [helper.make_tensor_value_info(outputs, TensorProto.FLOAT, shape)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "t.onnx")
+    with pytest.raises(UsageError, match=message) as caught:
+        ModelFileTeacher(tmp_path / "t.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_teacher_of_another_width_is_one_line(tiny: Any, tmp_path: Path) -> None:
+    narrow = {"name": "mobilefacenet", "arguments": {**tiny.student, "embedding_width": 16}}
+    with pytest.raises(UsageError, match=r"16.*32|32.*16") as caught:
+        build_task(tiny.recipe(write(tmp_path / "t.onnx"), {"embedding": {}}, model=narrow), tiny.source)
+    assert "\n" not in str(caught.value)
