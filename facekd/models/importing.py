@@ -11,8 +11,8 @@ from facekd.models.architectures.transformer import TransformerTeacher
 from facekd.models.bundle import load_strictly, save_bundle
 from facekd.models.checkpoint import read_checkpoint
 from facekd.models.describe import describe
-from facekd.models.layouts.base import LAYOUTS, Asked, Centres, Imported
-from facekd.models.layouts.recognise import find_layout
+from facekd.models.layouts.base import Asked, Centres, Imported
+from facekd.models.layouts.recognise import check_layout_name, find_layout
 from facekd.models.registry import Backbone, create_model
 from facekd.models.teacher_description import described, read_description, stated_metrics, stated_notes
 from facekd.schemas.card import HeadCard
@@ -45,7 +45,7 @@ def import_teacher(
         weights: a checkpoint that `facekd.models.checkpoint.read_checkpoint` opens.
         out: the bundle's folder.
         description: a JSON file like swin_teacher.json: body class and arguments, input, centres.
-        layout: a name of `LAYOUTS`, or timm/NAME, to insist on; default: recognised by names and shapes.
+        layout: a name of `facekd.models.layouts.base.LAYOUTS`, or timm/NAME, to insist on; default: recognised.
         key: of the weights in a file that holds several, as `read_checkpoint` takes it.
         heads: of the attention, where neither shapes nor the known sizes of the layout tell them.
         image_size: side of the images in pixels, where the file does not tell it; default: 112.
@@ -64,8 +64,8 @@ def import_teacher(
     weights = Path(weights)
     if description is not None and layout is not None:
         raise UsageError("give either a description or a layout, not both")
-    if layout is not None and not layout.startswith("timm/"):
-        LAYOUTS.find(layout)  # before a large file is read
+    if layout is not None:
+        check_layout_name(layout)  # before a large file is read
     facts = read_description(Path(description)) if description is not None else None
     checkpoint = read_checkpoint(weights, key)
     if facts is not None:

@@ -51,3 +51,11 @@ def golden(shared: Path) -> Iterator[GoldenCards]:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}")
     yield GoldenCards(folder)
+
+
+@pytest.fixture
+def no_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are built with whatever is in memory: fresh weights, replaced at once, cost more than all else."""
+    for name in ("trunc_normal_", "normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+    monkeypatch.setattr("timm.layers.weight_init._trunc_normal_", lambda tensor, *_: tensor)

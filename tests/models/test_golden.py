@@ -35,12 +35,7 @@ CARDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fresh weights, which are replaced at once, cost more time than all else here."""
-    for name in ("trunc_normal_", "normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
-        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
-    monkeypatch.setattr("timm.layers.weight_init._trunc_normal_", lambda tensor, *_: tensor)
+pytestmark = pytest.mark.usefixtures("no_initialisation")
 
 
 def check(got: torch.Tensor, card: dict[str, Any]) -> None:

@@ -4,10 +4,19 @@ from dataclasses import replace
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.text import plain
+from facekd.models.architectures.timm_student import check_timm_name
 from facekd.models.checkpoint import Checkpoint, Reading
 from facekd.models.layouts.base import LAYOUTS, Asked, Layout
 from facekd.models.layouts.timm_saves import TimmByName
 from facekd.models.layouts.unsupported import find_unsupported
+
+
+def check_layout_name(name: str) -> None:
+    """Raises UsageError unless there is a layout, or for timm/NAME a model of timm, of that name."""
+    if name.startswith("timm/"):
+        check_timm_name(name.removeprefix("timm/"))
+    else:
+        LAYOUTS.find(name)
 
 
 def find_layout(checkpoint: Checkpoint, name: str | None, asked: Asked) -> Layout:
@@ -77,7 +86,7 @@ def _unknown(checkpoint: Checkpoint) -> FacekdError:
     for name in LAYOUTS.names():
         layout = LAYOUTS.find(name)
         missing, contradiction = layout.lacks(reading.tensors), layout.contradicted_by(reading.tensors)
-        share = 1 - len(missing) / max(len(layout.needs), 1)
+        share = 1 - len(missing) / max(len(layout.needs), 1) - (0.5 if contradiction else 0)
         if share > 0 and (nearest is None or share > nearest[0]):
             what = f"it has no {', '.join(missing[:3])}" if missing else ""
             if contradiction and not missing:
