@@ -165,6 +165,7 @@ function judge(picture, timeMs = 0, ms = null) {
     (embedding) => people.match(embedding, limit, asked),
   );
   const rest = picture.faces.filter((face) => !face.embedding); // of a crowd
+  if (!picture.isStill && faces.some(({ verdict }) => verdict === "person" || verdict === "unknown")) acknowledge();
   const said = [...faces.map((face) => ({ ...face, ...words(face, asked, limit, picture.isStill) })), ...rest.map(unnamed)];
   if (ms) {
     times.add({ ...ms, match: performance.now() - begun });
@@ -299,12 +300,12 @@ function exportData(name) {
 
 function takeSample(faces) {
   const wrong = refusal(faces, size);
-  if (wrong) return say(`Not usable: ${wrong}.`);
+  if (wrong) return progress(`Not usable: ${wrong}.`);
   if (performance.now() - enrolling.lastMs < SAMPLE_INTERVAL_MS) return;
   enrolling.lastMs = performance.now();
   enrolling.samples.push(faces[0]);
   if (enrolling.samples.length < enrolling.wanted) {
-    return say(`Hold still: ${enrolling.samples.length} of ${enrolling.wanted} samples.`);
+    return progress(`Hold still: ${enrolling.samples.length} of ${enrolling.wanted} samples.`);
   }
   const { name, samples, consent } = enrolling;
   const found = reviewed(name, samples);
@@ -381,7 +382,19 @@ function put(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
+/** Something was done, or went wrong. */
 function say(text, isWrong = false) {
   put("status", text);
   $("status").classList.toggle("wrong", isWrong);
 }
+
+/** How far something is: an error stays until it is pressed, a decision shows that it is over, or something is done. */
+function progress(text) {
+  if (!$("status").classList.contains("wrong")) say(text);
+}
+
+function acknowledge() {
+  if ($("status").classList.contains("wrong")) say("");
+}
+
+$("status").addEventListener("click", acknowledge);

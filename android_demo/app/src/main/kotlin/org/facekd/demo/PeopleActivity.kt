@@ -13,11 +13,13 @@ import java.text.DateFormat
 import java.util.Date
 import java.util.concurrent.Executors
 import org.facekd.core.Manifest
+import org.facekd.core.Review
 import org.facekd.core.Template
 import org.facekd.core.TemplateException
 import org.facekd.core.TemplateFormat
 import org.facekd.core.TemplateStore
 import org.facekd.core.personalData
+import org.facekd.core.review
 
 /**
  * Who is enrolled, and since which consent. Of each person: another name, one more sample, their data, delete. Of all:
@@ -113,8 +115,16 @@ class PeopleActivity : GuardedActivity() {
             // It is the chosen file that is refused; those stored here are as they were.
             return tell(getString(R.string.import_refused, getString(Engine.why(error.reason, R.string.wrong_passphrase))))
         }
-        store.add(found.filter { Pair(it.person, it.createdMs) !in known })
-        tell(getString(R.string.imported))
+        val new = found.filter { Pair(it.person, it.createdMs) !in known }.groupBy { it.person }
+        val refused = new.filter { (person, samples) -> isAnotherPersons(person, samples, store.all()) }.keys
+        store.add((new - refused).values.flatten())
+        tell(if (refused.isEmpty()) getString(R.string.imported) else getString(R.string.imported_but, refused.joinToString()))
+    }
+
+    /** As in enrolling: a file must not put somebody's samples under another person's name, nor the same person under two. */
+    private fun isAnotherPersons(person: String, samples: List<Template>, stored: List<Template>): Boolean {
+        val threshold = Settings(this).threshold(requireNotNull(manifest)) ?: return false
+        return samples.any { review(person, listOf(it.embedding), stored, threshold.cos) != Review.Fine }
     }
 
     /** Does [task] in the background, one after another, and shows the list as it is afterwards. */

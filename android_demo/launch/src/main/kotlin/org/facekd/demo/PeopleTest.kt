@@ -276,12 +276,32 @@ class PeopleTest {
         val main = Phone.open().get()
         Phone.enrol(main, "Ada", "a0", "a1", "a2")
         val given = stored()
-        val phrase = "correct horse"
-        val bytes = TemplateFormat.export(given, Engine.manifest(Phone.app).modelId, phrase.toCharArray(), 1000)
         val activity = people()
         choose(activity, 0, R.string.delete)
         Phone.agree()
         Phone.until("she is gone") { rows(activity).isEmpty() }
+        import(activity, given)
+        Phone.until("she is back") { rows(activity).size == 1 }
+        assertEquals(given.map { it.consent }, stored().map { it.consent })
+    }
+
+    @Test
+    fun aFileCannotPutSomebodyUnderAnotherName() {
+        val main = Phone.open().get()
+        Phone.enrol(main, "Ada", "a0", "a1", "a2")
+        Phone.enrol(main, "Ben", "b0", "b1", "b2")
+        val (ada, ben) = stored().partition { it.person == "Ada" }
+        val activity = people()
+        // Of other days, so that they are not taken for those that are here.
+        fun later(samples: List<Template>, name: String) = samples.map { Template(name, it.embedding, it.createdMs + 1, it.consent, it.quality) }
+        import(activity, later(ada, "Ben") + later(ben, "Eve"))
+        Phone.until("both are refused") { Phone.isAsking() && Phone.question() == activity.getString(R.string.imported_but, "Ben, Eve") }
+        assertEquals(6, stored().size)
+    }
+
+    private fun import(activity: PeopleActivity, samples: List<Template>) {
+        val phrase = "correct horse"
+        val bytes = TemplateFormat.export(samples, Engine.manifest(Phone.app).modelId, phrase.toCharArray(), 1000)
         val uri = Uri.parse("content://files/samples.fktx")
         shadowOf(Phone.app.contentResolver).registerInputStream(uri, ByteArrayInputStream(bytes))
         Phone.click(activity, R.id.import_all)
@@ -289,7 +309,5 @@ class PeopleTest {
         shadowOf(activity).receiveResult(asked.intent, Activity.RESULT_OK, Intent().setData(uri))
         Phone.type(phrase)
         Phone.agree()
-        Phone.until("she is back") { rows(activity).size == 1 }
-        assertEquals(given.map { it.consent }, stored().map { it.consent })
     }
 }
