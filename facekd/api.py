@@ -4,7 +4,7 @@ Each is the function that the command of the same name calls. Everything here ca
 heavy is imported before a name is used.
 """
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from facekd.training.log import Reporter
 from facekd.training.loop import LoopResult, Trainer
 from facekd.training.run import run_recipe
 from facekd.training.task import TrainingTask
+from facekd.training.trackers import DEFAULT, Callback
 
 __all__ = [
     "Bundle",
@@ -156,6 +157,7 @@ def train(
     resume: bool = False,
     reporter: Reporter | None = None,
     name: str = "a DataLoader",
+    trackers: Sequence[str | Callback] = DEFAULT,
 ) -> LoopResult:
     """Trains a task on batches of your own, with facekd's loop: schedule, clipping, checkpoints, exact resume.
 
@@ -167,6 +169,8 @@ def train(
         resume: go on from the newest checkpoint there.
         reporter: where progress goes; default stderr.
         name: of the data: a run goes on with data of the same name only.
+        trackers: where the figures go besides log.jsonl: tensorboard, trackio, wandb, a name of your own, or a function
+            of a step and its figures.
 
     Raises:
         FacekdError: the loss diverged, the disk is full, or the loader yields something else.
@@ -174,7 +178,7 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     data = LoaderBatches(loader, recipe.training, name=name)
-    return Trainer(recipe, task, data, out=out, reporter=reporter).run(resume=resume)
+    return Trainer(recipe, task, data, out=out, reporter=reporter, trackers=trackers).run(resume=resume)
 
 
 def export_bundle(

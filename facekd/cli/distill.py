@@ -12,6 +12,7 @@ from facekd.cli.train import (
     RecipeArgument,
     ResumeFlag,
     SetOption,
+    TrackerOption,
     TrustInputFlag,
     assign,
     run_verb,
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
         data: DataOption = None,
         trust_input: TrustInputFlag = False,
         overrides: SetOption = None,
+        tracker: TrackerOption = None,
         resume: ResumeFlag = False,
         overwrite: OverwriteFlag = False,
         json_output: JsonFlag = False,
@@ -51,4 +53,12 @@ def register(app: typer.Typer) -> None:
                     f"recipe {recipe} names no distillation method: add one (--set distillation.urfm={{}}), "
                     "or use `facekd train`"
                 )
-            run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)
+            run_verb(
+                recipe,
+                settings,
+                out=out,
+                trackers=tracker,
+                resume=resume,
+                overwrite=overwrite,
+                json_output=json_output,
+            )

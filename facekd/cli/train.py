@@ -20,6 +20,14 @@ ResumeFlag = Annotated[bool, typer.Option("--resume", help="Resume from the newe
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Delete the earlier run in --out first.")]
 
 
+TrackerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        help="Where figures are shown: tensorboard (default, if installed), trackio, wandb or none. Repeatable.",
+    ),
+]
+
 TrustInputFlag = Annotated[
     bool,
     typer.Option(
@@ -39,6 +47,7 @@ def register(app: typer.Typer) -> None:
         data: DataOption = None,
         trust_input: TrustInputFlag = False,
         overrides: SetOption = None,
+        tracker: TrackerOption = None,
         resume: ResumeFlag = False,
         overwrite: OverwriteFlag = False,
         json_output: JsonFlag = False,
@@ -49,7 +58,15 @@ def register(app: typer.Typer) -> None:
         settings = [*(overrides or []), *([assign("data.source", data)] if data else [])]
         settings += ["teacher.trust_input=true"] if trust_input else []
         with process_group():
-            run_verb(recipe, settings, out=out, resume=resume, overwrite=overwrite, json_output=json_output)
+            run_verb(
+                recipe,
+                settings,
+                out=out,
+                trackers=tracker,
+                resume=resume,
+                overwrite=overwrite,
+                json_output=json_output,
+            )
 
 
 def assign(field: str, value: str) -> str:
@@ -59,16 +76,36 @@ def assign(field: str, value: str) -> str:
     return f"{field}={json.dumps(value)}"
 
 
-def run_verb(recipe: str, settings: list[str], *, out: Path, resume: bool, overwrite: bool, json_output: bool) -> None:
+def run_verb(
+    recipe: str,
+    settings: list[str],
+    *,
+    out: Path,
+    trackers: list[str] | None,
+    resume: bool,
+    overwrite: bool,
+    json_output: bool,
+) -> None:
     """What `train` and `distill` share: run the recipe, show the table."""
     from facekd.cli.output import print_json, print_table, print_text
     from facekd.distributed import collectives
     from facekd.recipe import load_recipe
     from facekd.training.finish import RunResult, to_dict
     from facekd.training.run import run_recipe
+    from facekd.training.trackers import DEFAULT, TRACKERS
 
+    chosen = list(DEFAULT) if trackers is None else [name for name in trackers if name != "none"]
+    for name in chosen:
+        TRACKERS.find(name, wanted_by="--tracker")  # before anything is opened or made
     loaded = load_recipe(recipe, settings)
-    result: RunResult = run_recipe(loaded, out=out, resume=resume, overwrite=overwrite, resume_command=resume_command())
+    result: RunResult = run_recipe(
+        loaded,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        resume_command=resume_command(),
+        trackers=chosen,
+    )
     if collectives.rank() > 0:  # every rank has the result, one says it
         return
     if json_output:

@@ -1,10 +1,9 @@
-"""What a run tells: log.jsonl and TensorBoard for machines, progress with the time left for people."""
+"""What a run tells: log.jsonl and trackers for machines, progress with the time left for people."""
 
 import contextlib
 import json
 import math
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -16,10 +15,11 @@ from rich.console import Console
 
 from facekd.common.progress import ProgressBar, progress_bar
 from facekd.common.text import plain
+from facekd.training.trackers import Trackers
 
 
 class TrainingLog:
-    """One JSON object a line in `log.jsonl`; the same figures for TensorBoard if that package is installed.
+    """One JSON object a line in `log.jsonl`; the same figures for the trackers.
 
     A line has "kind" ("step", "evaluation", "precision", ...), "step" (optimiser steps done) and the figures.
     A number that is not finite is written as null.
@@ -27,10 +27,10 @@ class TrainingLog:
     Args:
         folder: the run's folder.
         after_step: lines of later steps are dropped, since a resumed run writes them again.
-        tensorboard: also write TensorBoard events to `folder/tensorboard`.
+        trackers: shown the numbers too, by names such as "step/loss"; closed with the log.
     """
 
-    def __init__(self, folder: Path, *, after_step: int = 0, tensorboard: bool = True) -> None:
+    def __init__(self, folder: Path, *, after_step: int = 0, trackers: Trackers | None = None) -> None:
         self.path = folder / "log.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         kept = _lines_until(self.path, after_step)
@@ -38,16 +38,15 @@ class TrainingLog:
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(self.path)
         self._stream = self.path.open("a", encoding="utf-8")
-        self._board = _summary_writer(folder / "tensorboard", after_step) if tensorboard else None
+        self._trackers = trackers
 
     def write(self, kind: str, step: int, figures: Mapping[str, Any]) -> None:
         """Appends one line, at once visible to a reader."""
         line = {"kind": kind, "step": step, **figures}
         self._stream.write(json.dumps(_finite(line), allow_nan=False) + "\n")
         self._stream.flush()
-        if self._board is not None:
-            for name, value in _scalars(figures):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        if self._trackers is not None:
+            self._trackers.log(step, {f"{kind}/{name}": value for name, value in _scalars(figures)})
 
     def __enter__(self) -> "TrainingLog":
         return self
@@ -56,8 +55,8 @@ class TrainingLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
-        if self._board is not None:
-            self._board.close()
+        if self._trackers is not None:
+            self._trackers.close()
 
 
 class NoLog(TrainingLog):
@@ -213,15 +212,3 @@ def _scalars(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, fl
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found.append((prefix + name, float(value)))
     return found
-
-
-def _summary_writer(folder: Path, after_step: int) -> Any:
-    """A TensorBoard writer, or None if the package is not installed (extra `plots`)."""
-    if "tensorboard" not in sys.modules:
-        from importlib.util import find_spec
-
-        if find_spec("tensorboard") is None:
-            return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)

@@ -1,7 +1,7 @@
 """The training loop. It knows nothing of the method: a task maps a batch to a loss, and says what there is to train."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from facekd.training.reproducibility import preserved_random_state, random_state
 from facekd.training.shards import Shards
 from facekd.training.step import Diverged, StepReport, TrainStep
 from facekd.training.task import TrainingTask, as_module
+from facekd.training.trackers import DEFAULT, Callback, TrackedRun, Trackers
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 """(student, step) -> figures on the dev pairs; "accuracy" chooses the best checkpoint."""
@@ -61,6 +62,7 @@ class Trainer:
         evaluate: dev figures of the student, None for no evaluation.
         reporter: where progress goes.
         resume_command: what to tell somebody who interrupts.
+        trackers: where the figures go besides `log.jsonl`: names, or functions.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Trainer:
         evaluate: Evaluate | None = None,
         reporter: Reporter | None = None,
         resume_command: str = "the same command with --resume",
+        trackers: Sequence[str | Callback] = DEFAULT,
     ) -> None:
         self.recipe, self.task, self.data, self.out = recipe, task, data, out
         self.module = as_module(task)
@@ -80,6 +83,7 @@ class Trainer:
         self.reporter = reporter or Reporter()
         self._evaluate = evaluate
         self._resume_command = resume_command
+        self._trackers = trackers
         self._settings = recipe.training
         self.total_steps = data.total_steps()
         self.store = CheckpointStore(out / "checkpoints", keep_last=self._settings.keep_last, warn=self.reporter.warn)
@@ -109,8 +113,7 @@ class Trainer:
         if loaded is not None:
             self._load(*loaded)
             self.reporter.say(f"resumed at step {self.progress.step} of {self.total_steps}")
-        log = TrainingLog(self.out, after_step=self.progress.step) if self._first else NoLog()
-        with log as self.log, StopRequest() as stop:
+        with self._open_log() as self.log, StopRequest() as stop:
             if measured:
                 self.log.write("precision", self.progress.step, measured)
             if self._settings.compile:
@@ -125,6 +128,13 @@ class Trainer:
         return self._choose()
 
     # Set-up
+
+    def _open_log(self) -> TrainingLog:
+        if not self._first:
+            return NoLog()
+        step = self.progress.step
+        run = TrackedRun(self.out, self.recipe.name, self.recipe.model_dump(mode="json"), step)
+        return TrainingLog(self.out, after_step=step, trackers=Trackers(self._trackers, run, warn=self.reporter.warn))
 
     def _newest(self) -> tuple[CheckpointFile, dict[str, Any]] | None:
         """The newest checkpoint, the same on every rank; None if there is none."""

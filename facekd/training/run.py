@@ -28,10 +28,12 @@ from facekd.training.log import Reporter
 from facekd.training.loop import Trainer
 from facekd.training.reproducibility import seed_everything
 from facekd.training.stream import BatchStream
+from facekd.training.trackers import DEFAULT, Callback
 
 _MADE_BY_A_RUN = re.compile(
     r"log\.jsonl|result\.json|recipe\.yaml|bundle/[^/]+\.(safetensors|json|md)|checkpoints/\.?[^/]*(step-|writing-).*"
     r"|tensorboard/(.*/)?events\.out\.tfevents\..*"
+    r"|wandb/.*"
 )
 RUN = FolderKind("a training run", lambda folder: lambda name: _MADE_BY_A_RUN.fullmatch(name) is not None)
 _LEFT_BY_A_KILL = (".bundle.", ".log.jsonl.", ".result.json.", ".writable")
@@ -45,6 +47,7 @@ def run_recipe(
     overwrite: bool = False,
     reporter: Reporter | None = None,
     resume_command: str = "the same command with --resume",
+    trackers: Sequence[str | Callback] = DEFAULT,
 ) -> RunResult:
     """Runs a recipe from its data to the bundle in `out`.
 
@@ -55,6 +58,8 @@ def run_recipe(
         overwrite: delete what an earlier run left in `out`.
         reporter: where progress goes; default stderr.
         resume_command: what to tell somebody who interrupts.
+        trackers: where the figures go besides `log.jsonl`: names of facekd.training.trackers, or functions of a step
+            and its figures.
 
     In a process that torchrun started (see facekd.distributed.ranks.process_group) this is one rank of the run: rank 0
     alone makes and writes what `out` gets, and every rank returns its result. A run that torchrun restarts resumes.
@@ -73,10 +78,20 @@ def run_recipe(
         if collectives.rank() == 0:
             _prepare(out, resume=resume, overwrite=overwrite)
         collectives.from_first(None)  # the others wait for the folder
-        return _run_recipe(recipe, out, resume=resume, reporter=reporter, resume_command=resume_command)
+        return _run_recipe(
+            recipe, out, resume=resume, reporter=reporter, resume_command=resume_command, trackers=trackers
+        )
 
 
-def _run_recipe(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter, resume_command: str) -> RunResult:
+def _run_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    reporter: Reporter,
+    resume_command: str,
+    trackers: Sequence[str | Callback],
+) -> RunResult:
     source = open_recipe_source(recipe.data)
     pairs = _open_pairs(recipe)  # before the training, so that a wrong path does not show hours later
     seed_everything(recipe.seed)
@@ -85,7 +100,15 @@ def _run_recipe(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter, 
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
         (out / "recipe.yaml").write_text(text, encoding="utf-8")
     return run(
-        recipe, task, source, out=out, pairs=pairs, resume=resume, reporter=reporter, resume_command=resume_command
+        recipe,
+        task,
+        source,
+        out=out,
+        pairs=pairs,
+        resume=resume,
+        reporter=reporter,
+        resume_command=resume_command,
+        trackers=trackers,
     )
 
 
@@ -99,6 +122,7 @@ def run(
     resume: bool = False,
     reporter: Reporter | None = None,
     resume_command: str = "the same command with --resume",
+    trackers: Sequence[str | Callback] = DEFAULT,
 ) -> RunResult:
     """Trains `task`, evaluates the best weights and writes the bundle; see `run_recipe`.
 
@@ -132,6 +156,7 @@ def run(
         evaluate=dev_figures if dev is not None else None,
         reporter=reporter,
         resume_command=resume_command,
+        trackers=trackers,
     )
     loop = trainer.run(resume=resume)
     if collectives.rank() > 0:

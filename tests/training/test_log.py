@@ -11,30 +11,16 @@ from facekd.training.log import Pace, Reporter, TrainingLog, clock, resident_mib
 
 
 def test_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path: Path) -> None:
-    with TrainingLog(tmp_path, tensorboard=False) as log:
+    with TrainingLog(tmp_path) as log:
         for step in (1, 2, 3, 4):
             log.write("step", step, {"parts": {"loss": float(step)}})
     with log.path.open("a") as stream:
         stream.write('{"kind": "step", "st')  # a kill in the middle of a line
-    with TrainingLog(tmp_path, after_step=2, tensorboard=False) as log:
+    with TrainingLog(tmp_path, after_step=2) as log:
         log.write("step", 3, {"parts": {"loss": float("nan")}})
     lines = [json.loads(line) for line in log.path.read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert lines[2]["parts"]["loss"] is None
-
-
-def test_tensorboard_shows_the_same_figures(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with TrainingLog(tmp_path) as log:
-        for step in (10, 20):
-            log.write("step", step, {"parts": {"loss": 1 / step}, "epoch": step / 100})
-        log.write("evaluation", 20, {"accuracy": 0.75})
-    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert sorted(events.Tags()["scalars"]) == ["evaluation/accuracy", "step/epoch", "step/parts/loss"]
-    loss = events.Scalars("step/parts/loss")
-    assert [event.step for event in loss] == [10, 20]
-    assert [event.value for event in loss] == pytest.approx([0.1, 0.05])
 
 
 def test_a_pipe_gets_plain_lines_with_the_time_left() -> None:
