@@ -40,5 +40,6 @@ class TrackioTracker(Tracker):
     def close(self) -> None:
         import trackio
 
+        finish: Any = trackio.finish  # the run's own would be called once more when Python ends
         with contextlib.redirect_stdout(sys.stderr):
-            trackio.finish()  # the run's own finish() would be called once more when Python ends
+            finish()
