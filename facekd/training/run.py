@@ -96,6 +96,8 @@ def _run_recipe(
     pairs = _open_pairs(recipe)  # before the training, so that a wrong path does not show hours later
     seed_everything(recipe.seed)
     task = build_task(recipe, source)
+    if not (resume and CheckpointStore(out / "checkpoints").list()):
+        check_teacher_input(recipe, task, source)
     if collectives.rank() == 0:
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
         (out / "recipe.yaml").write_text(text, encoding="utf-8")
@@ -146,8 +148,6 @@ def run(
             figures |= {"teacher_accuracy": learnt.accuracy, "teacher_auc": learnt.auc}
         return figures
 
-    if not (resume and CheckpointStore(out / "checkpoints").list()):
-        _check_teacher(recipe, task, source)
     trainer = Trainer(
         recipe,
         task,
@@ -187,8 +187,12 @@ def check_teacher_is_there(recipe: Recipe) -> None:
         raise UsageError(f"no bundle or model file at {place}, the recipe's teacher: give --teacher{first}")
 
 
-def _check_teacher(recipe: Recipe, task: DistillationTask, source: Source) -> None:
-    """By rank 0, whose answer all ranks get. Raises UsageError."""
+def check_teacher_input(recipe: Recipe, task: DistillationTask, source: Source) -> None:
+    """Whether the teacher is fed as it was trained: by rank 0, whose answer all ranks get. Nothing is written before.
+
+    Raises:
+        UsageError: another usual way to feed it separates the people of `source` clearly better.
+    """
     if recipe.teacher is None or task.teacher is None:
         return
     problem = None

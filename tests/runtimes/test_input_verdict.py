@@ -146,6 +146,7 @@ def test_pairs_are_of_one_person_each_once_and_readable() -> None:
     assert genuine.read(2).shape == (4, 3, 4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["channels swapped inside", "normalised inside"])
 def test_what_a_graph_does_inside_is_found(shared: Path, tmp_path: Path, case: str) -> None:
     """EdgeFace as AdaFace is (BGR), and as InsightFace's MXNet exports are, fed by what somebody states wrongly."""
