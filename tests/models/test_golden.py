@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from facekd import cli
 from facekd.common.errors import FacekdError, UsageError
+from facekd.data.decoding import encode_png
 from facekd.models.bundle import load_strictly, load_teacher
 from facekd.models.checkpoint import read_checkpoint
 from facekd.models.importing import import_teacher
@@ -83,6 +86,16 @@ def test_uint8_pictures_through_a_bundle(golden: Any, tmp_path: Path, name: str)
     bundle = load_teacher(tmp_path / "teacher")
     check(bundle.embed(golden.images()), card)
     assert bundle.card.input.colour == "RGB"
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, picture in enumerate(golden.formula.images()):
+        (pictures / f"{number}.png").write_bytes(encode_png(picture))
+    if not cli.app.registered_groups and not cli.app.registered_commands:
+        cli._register()
+    words = ["embed", str(tmp_path / "teacher"), str(pictures), "--no-flip", "--raw", "--out", str(tmp_path / "e.npz")]
+    answer = CliRunner().invoke(cli.app, words)
+    assert answer.exit_code == 0, answer.output
+    check(torch.from_numpy(np.load(tmp_path / "e.npz")["embeddings"]), card)
     if name == "adaface_ir50":
         assert bundle.head_centres is not None and bundle.head_centres.shape == (7, 512)
         assert bundle.card.head is not None and bundle.card.head.name == "adaface"
