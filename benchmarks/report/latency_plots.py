@@ -8,6 +8,7 @@ import numpy as np
 
 from facekd.benchmarks.report.select import label_of, latest, on_one_set, pareto_front
 from facekd.common.errors import UsageError
+from facekd.common.text import plot_text
 from facekd.schemas.record import Record
 
 COLOURS = ("#2a78d6", "#1baf7a", "#eda100", "#e34948", "#4a3aa7", "#008300", "#e87ba4", "#eb6834")
@@ -61,11 +62,12 @@ def _pareto(axes: Any, records: Sequence[Record]) -> bool:
     values = [(r.latency.p50_ms, 100 * r.accuracy.accuracy) for r in points if r.accuracy is not None]
     for runtime in dict.fromkeys(r.setup.runtime for r in points):
         mine = [value for value, r in zip(values, points, strict=True) if r.setup.runtime == runtime]
-        axes.scatter(*zip(*mine, strict=True), s=36, color=colour_of(runtime), label=runtime, zorder=3)
+        axes.scatter(*zip(*mine, strict=True), s=36, color=colour_of(runtime), label=plot_text(runtime), zorder=3)
     front = pareto_front(values)
     axes.step([values[i][0] for i in front], [values[i][1] for i in front], where="post", color="#898781", lw=1)
     axes.set(
-        xlabel="p50 latency, ms", ylabel=f"accuracy, % ({points[0].accuracy.dataset if points[0].accuracy else ''})"
+        xlabel="p50 latency, ms",
+        ylabel=f"accuracy, % ({plot_text(points[0].accuracy.dataset if points[0].accuracy else '')})",
     )
     axes.set_xscale("log")
     axes.margins(y=0.12)
@@ -77,7 +79,7 @@ def _pareto(axes: Any, records: Sequence[Record]) -> bool:
         axes.annotate(
             str(number), values[i], xytext=(0, offset), textcoords="offset points", ha="center", va="center", fontsize=8
         )
-        axes.plot([], [], ls="", marker=f"${number}$", color="#0b0b0b", mew=0, label=label_of(points[i]))
+        axes.plot([], [], ls="", marker=f"${number}$", color="#0b0b0b", mew=0, label=plot_text(label_of(points[i])))
     _legend_below(axes, None, columns=2)
     return True
 
@@ -110,7 +112,9 @@ def _percentiles(axes: Any, records: Sequence[Record]) -> bool:
         dashes = DASHES[seen.setdefault(runtime, 0) % len(DASHES)]
         seen[runtime] += 1
         quantiles = record.latency.quantiles_ms
-        axes.plot(np.arange(101), quantiles, color=colour_of(runtime), ls=dashes, lw=1.8, label=label_of(record))
+        axes.plot(
+            np.arange(101), quantiles, color=colour_of(runtime), ls=dashes, lw=1.8, label=plot_text(label_of(record))
+        )
     axes.set(xlabel="percentile", ylabel="latency, ms", yscale="log")
     axes.grid(color="#e1e0d9", lw=0.6)
     _plain(axes.yaxis)
@@ -140,9 +144,11 @@ def _operators(axes: Any, records: Sequence[Record]) -> bool:
             ]
         )
         if widths.any():
-            axes.barh(range(len(timed)), widths, left=left, color=colour, label=name, height=0.6, edgecolor="white")
+            axes.barh(
+                range(len(timed)), widths, left=left, color=colour, label=plot_text(name), height=0.6, edgecolor="white"
+            )
         left += widths
-    axes.set_yticks(range(len(timed)), [label_of(r) for r in timed], fontsize=7)
+    axes.set_yticks(range(len(timed)), [plot_text(label_of(r)) for r in timed], fontsize=7)
     axes.invert_yaxis()
     axes.set(xlabel="ms in one inference")
     _legend_below(axes, None, columns=4)

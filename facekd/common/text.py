@@ -17,6 +17,11 @@ def plain(cell: Any, *, lines: bool = False) -> str:
     return "".join(c if _is_shown(c) or (lines and c == "\n") else ascii(c)[1:-1] for c in text)
 
 
+def plot_text(text: Any) -> str:
+    """A value as text of a plot: as `plain`, and without matplotlib's mathematics, which a dollar sign begins."""
+    return plain(text).replace("$", r"\$")
+
+
 def encodable(text: str) -> str:
     r"""Text that UTF-8 can hold: the bytes of a name in another encoding, Python's surrogates, as \udcd5."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

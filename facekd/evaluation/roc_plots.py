@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from facekd.common.errors import FacekdError
+from facekd.common.text import plot_text
 from facekd.evaluation.verification import VerificationResult, far_name
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def save_plots(file: BinaryIO, results: Sequence[VerificationResult], *, title: 
     figure = Figure(figsize=(11, 4.6 + 3.4 * (rows - 1)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(rows, 2, height_ratios=[1.35] + [1] * (rows - 1))
-    figure.suptitle(title, fontsize=13, fontweight="bold")
+    figure.suptitle(plot_text(title), fontsize=13, fontweight="bold")
     plot_roc(figure.add_subplot(grid[0, 0]), results)
     plot_det(figure.add_subplot(grid[0, 1]), results)
     for i, result in enumerate(results):
@@ -57,7 +58,7 @@ def plot_roc(axes: "Axes", results: Sequence[VerificationResult]) -> None:
             curve.tar[measured],
             color=colour,
             drawstyle="steps-post",
-            label=f"{result.name}  {result.accuracy_percent} %",
+            label=f"{plot_text(result.name)}  {result.accuracy_percent} %",
         )
         axes.plot(list(result.tar_at_far), list(result.tar_at_far.values()), "o", color=colour, markersize=5)
         if len(results) == 1:  # with more, the figures would lie on one another; the table has them
@@ -85,7 +86,11 @@ def plot_det(axes: "Axes", results: Sequence[VerificationResult]) -> None:
         inside = (curve.far > 0) & (curve.frr > 0)
         axes.plot(_probit(curve.far[inside]), _probit(curve.frr[inside]), color=colour, drawstyle="steps-post")
         axes.plot(
-            _probit(result.eer), _probit(result.eer), "o", color=colour, label=f"{result.name}  EER {result.eer:.2%}"
+            _probit(result.eer),
+            _probit(result.eer),
+            "o",
+            color=colour,
+            label=f"{plot_text(result.name)}  EER {result.eer:.2%}",
         )
         largest = max(largest, 4 * result.eer, min(float(curve.frr[inside].max(initial=0)), 0.9))
     top = float(ticks[np.searchsorted(ticks, min(largest, ticks[-1]))])
@@ -123,7 +128,9 @@ def plot_scores(axes: "Axes", result: VerificationResult) -> None:
             ha="right",
             va="top",
         )
-    axes.set(title=f"{result.name}: scores", xlabel="cosine", ylabel="pairs", xlim=(edges[0], 1), ylim=(0, top))
+    axes.set(
+        title=f"{plot_text(result.name)}: scores", xlabel="cosine", ylabel="pairs", xlim=(edges[0], 1), ylim=(0, top)
+    )
     _finish(axes, below=0.22)
 
 

@@ -32,7 +32,7 @@ def write_readme(path: Path, card: Card) -> None:
         f"-> float32 [b, {card.embedding_width}]\n```",
     ]
     if card.notes:
-        parts += ["## Notes", card.notes]
+        parts += ["## Notes", "\n".join(markdown_text(line, starts_line=True) for line in card.notes.splitlines())]
     parts.append(CONSENT)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
 

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from facekd.common.text import plot_text
 from facekd.sweep.figures import MethodFigures
 from facekd.sweep.result import SweepResult
 
@@ -50,7 +51,9 @@ def draw_cost(sweep: SweepResult) -> bytes:
                 x, y = sweep.macs(method, one.student) / 1e6, 100 * one.accuracy_mean
                 families.setdefault(sweep.family(method, one.student), []).append((x, y))
                 spread = None if one.accuracy_std is None else 100 * one.accuracy_std
-                axes.errorbar(x, y, yerr=spread, fmt="D", color=colour, markersize=6, capsize=4, label=method)
+                axes.errorbar(
+                    x, y, yerr=spread, fmt="D", color=colour, markersize=6, capsize=4, label=plot_text(method)
+                )
                 names.append((x, y, one.student))
         for points in families.values():
             axes.plot(*zip(*sorted(points), strict=True), color=colour, linewidth=1.2, alpha=0.6)
@@ -88,7 +91,7 @@ def _name(axes: Axes, names: list[tuple[float, float, str]]) -> None:
 def _finish(figure: Figure, sweep: SweepResult) -> bytes:
     """Title and one legend for all panels; the PNG."""
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{sweep.grid.name}: {sweep.grid.budget.describe()} a run", fontweight="bold")
+    figure.suptitle(f"{plot_text(sweep.grid.name)}: {sweep.grid.budget.describe()} a run", fontweight="bold")
     handles = {
         label: handle for place in figure.axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
     }
@@ -125,7 +128,7 @@ def _panel(axes: Axes, sweep: SweepResult, methods: list[MethodFigures], on: str
         axes.axvline(100 * teacher, color=_TEACHER, linewidth=1.2, linestyle="--", label="the teacher")
     axes.set_yticks(range(len(methods)), [one.method for one in reversed(methods)])
     axes.set_ylim(-0.7, len(methods) - 0.3)
-    axes.set(title=methods[0].student, xlabel="verification accuracy, %")
+    axes.set(title=plot_text(methods[0].student), xlabel="verification accuracy, %")
     _rule(axes, "x")
 
 

@@ -51,3 +51,15 @@ def test_info_of_a_hostile_card(
     said = capsys.readouterr()
     assert "evil\\x1b[31mRED" in said.out
     assert not CONTROL.search(said.out + said.err)
+
+
+def test_the_readme_of_a_hostile_card_holds_no_markup(tmp_path: Path, bundle: Path) -> None:
+    from facekd.models.readme import write_readme
+    from facekd.schemas.card import read_card
+
+    hostile = "evil\x1b[31m<script>alert(1)</script>\n# heading\n| a | b |"
+    write_readme(tmp_path / "README.md", read_card(bundle).model_copy(update={"name": hostile, "notes": hostile}))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert not CONTROL.search(text)
+    assert "<script" not in text.replace("\\<script", "")
+    assert "\n# heading" not in text and "\n| a | b |" not in text
