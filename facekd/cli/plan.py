@@ -7,7 +7,6 @@ import typer
 from facekd.cli.output import JsonFlag, print_json, print_table
 from facekd.cli.parsing import parse_integers
 from facekd.cli.train import RecipeArgument, SetOption
-from facekd.common.validation import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +43,7 @@ def plan(
 
     sizes = parse_integers(gpu_memory)
     if not sizes:
-        raise UsageError(f"--gpu-memory {shown(gpu_memory)}: give comma-separated whole GB, such as 24,80")
+        raise UsageError(f"--gpu-memory {gpu_memory[:80]!r}: give comma-separated whole GB, such as 24,80")
     if measure and images_per_second is not None:
         raise UsageError("--measure and --images-per-second contradict each other: give one")
     loaded = load_recipe(recipe, overrides or [])
