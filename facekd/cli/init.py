@@ -9,7 +9,7 @@ import typer
 from facekd.cli.output import JsonFlag, print_json, print_text
 from facekd.common.errors import UsageError
 from facekd.common.writing import atomic_file
-from facekd.recipe.starter import KNOWN, Answers, Length, Phone, Teacher, student_recipe, teacher_recipe
+from facekd.recipes.starter import KNOWN, Answers, Length, Phone, Teacher, student_recipe, teacher_recipe
 
 Kind = TypeVar("Kind", bound=str)
 

@@ -18,7 +18,7 @@ from facekd.models.bundle import save_bundle
 from facekd.models.describe import describe
 from facekd.models.registry import create_model
 from facekd.recipe import load_recipe
-from facekd.recipe.starter import KNOWN, PHONES
+from facekd.recipes.starter import KNOWN, PHONES
 from facekd.training.log import Reporter
 from facekd.training.run import run_recipe
 
