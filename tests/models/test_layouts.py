@@ -441,5 +441,6 @@ def test_the_command_says_what_it_took(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "imported as an arcface_torch ViT (arcface-vit)" in answer.output
     assert "8 attention heads" in answer.output
+    assert "no published size has width" in answer.output and "make sure that the file is whole" in answer.output
     spec = load_teacher(tmp_path / "teacher").card.input
     assert (spec.mean, spec.std) == ((120, 120, 120), (128, 128, 130))

@@ -107,9 +107,11 @@ class ArcfaceVit(FaceVit):
         )
 
     def notes(self, arguments: dict[str, Any]) -> tuple[str, ...]:
-        """Its size, and its heads."""
-        size = _SIZES.get((arguments["embed_dim"], arguments["depth"]))
-        return ((f"ViT-{size}",) if size else ()) + super().notes(arguments)
+        """Its size, or that it has none of the published ones, as a file that lacks its last blocks; and its heads."""
+        width, depth = arguments["embed_dim"], arguments["depth"]
+        size = _SIZES.get((width, depth))
+        unusual = f"no published size has width {width} and depth {depth}: make sure that the file is whole"
+        return (f"ViT-{size}" if size else unusual, *super().notes(arguments))
 
 
 def _ratio(tensors: Any) -> float:
