@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -166,6 +167,54 @@ def test_the_browser_computes_what_python_computes(
         both = torch.from_numpy(np.stack([crop, crop[:, ::-1]])).permute(0, 3, 1, 2)
         embedding = runner(both).sum(0).numpy()
         np.testing.assert_allclose(found[0]["embedding"], embedding / np.linalg.norm(embedding), atol=1e-3)
+
+
+def with_external_data(path: Path, out: Path) -> None:
+    """The same network, its weights in a file beside it."""
+    onnx.save_model(onnx.load(path), out, save_as_external_data=True, location=f"{out.name}.data")
+
+
+def with_pixels_for_input(path: Path, out: Path) -> None:
+    """The same network, which takes uint8 pixels in NHWC and normalises them itself."""
+    model = onnx.load(path)
+    (given,) = model.graph.input
+    inner, given.name = given.name, "pixels"
+    given.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    for place, size in zip(given.type.tensor_type.shape.dim[1:], (112, 112, 3), strict=True):
+        place.dim_value = size
+    constant = onnx.numpy_helper.from_array(np.array(127.5, np.float32), "half_of_the_range")
+    model.graph.initializer.append(constant)
+    before = [
+        onnx.helper.make_node("Cast", ["pixels"], ["as_float"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Transpose", ["as_float"], ["in_planes"], perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("Sub", ["in_planes", constant.name], ["centred"]),
+        onnx.helper.make_node("Div", ["centred", constant.name], [inner]),
+    ]
+    for at, node in enumerate(before):
+        model.graph.node.insert(at, node)
+    onnx.save_model(model, out)
+
+
+@pytest.mark.parametrize("made", [with_external_data, with_pixels_for_input])
+def test_a_foreign_files_form_changes_no_embedding(
+    page: Any,
+    serve: Callable[[FaceModel], str],
+    edgeface: FaceModel,
+    person: list[Path],
+    tmp_path: Path,
+    made: Callable[[Path, Path], None],
+) -> None:
+    """Weights in external data, and uint8 pixels in NHWC, in the browser: what the plain file gives in Python."""
+    made(edgeface.file, tmp_path / "model.onnx")
+    model = open_face_model(tmp_path / "model.onnx")
+    assert (model.dtype, model.layout) == (("float32", "NCHW") if made is with_external_data else ("uint8", "NHWC"))
+    ready(page, serve(model))
+    image = cv2.imread(str(person[0]))
+    found = page.evaluate(LOOK, base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode())
+    crop = np.array(found[0]["crop"], np.uint8).reshape(112, 112, 3)
+    both = torch.from_numpy(np.stack([crop, crop[:, ::-1]])).permute(0, 3, 1, 2)
+    embedding = open_file(edgeface.file)(both).sum(0).numpy()
+    np.testing.assert_allclose(found[0]["embedding"], embedding / np.linalg.norm(embedding), atol=1e-3)
 
 
 def test_a_face_that_fills_a_large_picture_is_placed_as_python_places_it(
