@@ -81,7 +81,7 @@ def run_verb(
     settings: list[str],
     *,
     out: Path,
-    trackers: list[str] | None,
+    trackers: list[str] | None = None,
     resume: bool,
     overwrite: bool,
     json_output: bool,

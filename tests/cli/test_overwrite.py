@@ -156,7 +156,7 @@ def test_a_file_beside_a_card_or_a_manifest_is_not_lost(bundle: Path, tmp_path: 
 TESTED = {
     *FOLDERS, "data pack", "data align", "export convert", "models import", "models pull",
     # These replace the one file whose name the user gave.
-    "data inspect", "embed", "evaluate", "distill",
+    "data inspect", "embed", "evaluate", "distill", "init",
 }  # fmt: skip
 
 

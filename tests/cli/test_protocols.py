@@ -284,7 +284,7 @@ def test_rfw(bundle: Path, tiles: Embed, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "either --pairs SET or --benchmark NAME"),
+        ([], "give one of --pairs SET, --benchmark NAME --data FOLDER and --gallery SIZES"),
         (["--benchmark", "ijbz", "--data", "."], "valid are ijbb, ijbc, megaface, rfw, tinyface"),
         (["--benchmark", "ijbc"], "needs --data"),
         (["--benchmark", "ijbc", "--data", "nowhere"], "no folder nowhere"),

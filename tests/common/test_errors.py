@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +19,13 @@ def test_messages_are_one_bounded_line(text: str) -> None:
 
 
 def test_a_terminal_does_not_obey_an_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    failing = typer.Typer()
+
+    @failing.command()
     def fail() -> None:
         raise FacekdError("bundle \x1b[2J\x07evil\nis damaged")
 
-    monkeypatch.setattr("facekd.cli.app", fail)
+    monkeypatch.setattr("facekd.cli.app", failing)
     monkeypatch.setattr("facekd.cli._register", lambda: None)
     monkeypatch.setattr(sys, "argv", ["facekd"])
     with pytest.raises(SystemExit) as stop:

@@ -47,7 +47,7 @@ def extended(installed_layout: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def work(extended: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Facekd, Path]:
-    """The command line of the copy, and a folder with a teacher in teacher/bundle, faces in faces and in faces.csv."""
+    """The command line of the copy, and a folder: a teacher in teacher/bundle, faces in faces and in faces.jsonl."""
     folder = tmp_path_factory.mktemp("work")
 
     def run(*words: object) -> str:
@@ -59,9 +59,9 @@ def work(extended: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Face
 
     write_folder(SyntheticSource(identities=4, images=6, seed=0), folder / "faces")
     names = sorted(path.relative_to(folder).as_posix() for path in (folder / "faces").rglob("*.jpg"))
-    rows = [f"{name},{name.split('/')[1]}" for name in names]
-    (folder / "faces.csv").write_text("\n".join(["file,person", *rows]))
-    (folder / "plain.yaml").write_text(RECIPE.format(faces="faces.csv", student=STUDENT, more="role: teacher"))
+    rows = [json.dumps({"file": name, "person": name.split("/")[1]}) for name in names]
+    (folder / "faces.jsonl").write_text("\n".join(rows))
+    (folder / "plain.yaml").write_text(RECIPE.format(faces="faces.jsonl", student=STUDENT, more="role: teacher"))
     run("train", "plain.yaml", "--out", "teacher")
     return run, folder
 
@@ -75,7 +75,7 @@ def test_the_examples_are_formatted_and_typed(extended: Path) -> None:
 def test_the_source_is_what_the_folder_is(work: tuple[Facekd, Path]) -> None:
     """The teacher was trained on it, too."""
     run, _ = work
-    listed, folder = (json.loads(run("data", "inspect", name, "--json")) for name in ("faces.csv", "faces"))
+    listed, folder = (json.loads(run("data", "inspect", name, "--json")) for name in ("faces.jsonl", "faces"))
     assert (listed["images"], listed["identities"]) == (folder["images"], folder["identities"]) == (24, 4)
 
 
