@@ -13,7 +13,7 @@ from facekd.recipes.starter import KNOWN, Answers, Length, Phone, Teacher, stude
 
 Kind = TypeVar("Kind", bound=str)
 
-TRAINED = {"vit-b": "train-vit-b", "ir50": "train-ir50"}
+TRAINED: dict[str, Teacher] = {"vit-b": "train-vit-b", "ir50": "train-ir50"}
 """What --teacher may say for a teacher that is trained first."""
 
 
@@ -137,10 +137,8 @@ def _teacher(text: str, out: Path) -> tuple[Teacher, str]:
     """Kind and place."""
     if text == "none":
         return "none", ""
-    if text == "vit-b":
-        return "train-vit-b", f"runs/{out.stem}-teacher/bundle"
-    if text == "ir50":
-        return "train-ir50", f"runs/{out.stem}-teacher/bundle"
+    if text in TRAINED:
+        return TRAINED[text], f"runs/{out.stem}-teacher/bundle"
     path = Path(text)
     if not path.exists():
         raise UsageError(f"--teacher {text}: no such bundle or model file; give its path, vit-b, ir50 or none")

@@ -3,12 +3,14 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facekd.common.errors import FacekdError
 from facekd.data.decoding import decode_image
+from facekd.data.image_files import file_size, read_image_file
 from facekd.data.source import UnreadableImage
 
 
@@ -75,6 +77,31 @@ class EncodedSource(ABC):
                 self.read(i)
             except UnreadableImage as error:
                 yield error.key, error.reason
+
+
+class FileImages(EncodedSource):
+    """Base of a source whose images are files below a folder.
+
+    Attributes:
+        root: the folder.
+        files: their paths below it, which are the images' keys.
+    """
+
+    root: Path
+    files: list[str]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def key(self, i: int) -> str:
+        return self.files[i]
+
+    def encoded(self, i: int) -> bytes:
+        return read_image_file(self.root / self.files[i], self.files[i])
+
+    def file_sizes(self) -> np.ndarray:
+        """Bytes of each file, int64 [n], for a fingerprint."""
+        return np.array([file_size(self.root / file) for file in self.files], dtype=np.int64)
 
 
 def label_of(value: Any) -> int | str:

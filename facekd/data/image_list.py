@@ -97,6 +97,20 @@ def read_lines(path: Path) -> list[str]:
     return kept
 
 
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text in UTF-8 or UTF-16, with a byte-order mark or without, as programs save lists.
+
+    Raises:
+        FacekdError: it is neither.
+    """
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return data.decode(encoding).splitlines()
+    except UnicodeDecodeError as error:
+        raise FacekdError(f"{path} is not text in UTF-8 or UTF-16 ({error.reason} at byte {error.start})") from None
+
+
 def find_names(folder: Path, suffixes: Sequence[str] = (".jpg", ".jpeg", ".png", ".bmp")) -> list[str]:
     """Names of the image files of one folder, sorted."""
     if not folder.is_dir():

@@ -22,6 +22,7 @@ import numpy as np
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.file_kind import check_not_a_stand_in
 from facekd.data.image_files import SUFFIXES
+from facekd.data.image_list import text_lines
 from facekd.data.source import ALIGNED_SIZE
 from facekd.data.verification_set import VerificationSet
 
@@ -123,12 +124,7 @@ def load_pairs(
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """(line number, fields) of every line that holds any, fields separated by tabs, commas or blanks."""
-    data = path.read_bytes()
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        lines = data.decode(encoding).splitlines()
-    except UnicodeDecodeError as error:
-        raise FacekdError(f"{path} is not text in UTF-8 or UTF-16 ({error.reason} at byte {error.start})") from None
+    lines = text_lines(path)
     filled = [line for line in lines if line.strip()]
     tabs = bool(filled) and all("\t" in line for line in filled[1:])
     commas = not tabs and bool(filled) and all("," in line for line in filled[1:])

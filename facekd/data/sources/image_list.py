@@ -3,14 +3,13 @@
 import csv
 from pathlib import Path
 
-import numpy as np
-
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.file_kind import check_not_a_stand_in
 from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import check_first_size
-from facekd.data.encoded_source import EncodedSource, label_of, same_kind
-from facekd.data.image_files import SUFFIXES, file_size, read_image_file
+from facekd.data.encoded_source import FileImages, label_of, same_kind
+from facekd.data.image_files import SUFFIXES
+from facekd.data.image_list import text_lines
 from facekd.data.source import ALIGNED_SIZE, Source
 from facekd.data.sources import SOURCES, SourceKind
 
@@ -19,7 +18,7 @@ PATH_HEADINGS = ("path", "image", "image_path", "img", "file", "filename", "file
 LABEL_HEADINGS = ("label", "identity", "identity_id", "id", "person", "person_id", "class", "target", "subject")
 
 
-class ListedImages(EncodedSource):
+class ListedImages(FileImages):
     """The images that a list names, relative to the list's folder or to `root`.
 
     With a heading, the columns are chosen by their names; without one, a line is `path label`, `label path` or .lst's
@@ -50,7 +49,7 @@ class ListedImages(EncodedSource):
         self.broken = []
         rows = _rows(self.path)
         path_at, label_at, start = _columns(self.path, rows)
-        self._files: list[str] = []
+        self.files = []
         values: list[int | str] = []
         missing: list[str] = []
         for number, fields in rows[start:]:
@@ -67,9 +66,9 @@ class ListedImages(EncodedSource):
                 missing.append(fields[path_at])
                 self.broken.append((fields[path_at], "no such file"))
                 continue
-            self._files.append(fields[path_at])
+            self.files.append(fields[path_at])
             values.append(label)
-        if missing and not self._files:
+        if missing and not self.files:
             raise FacekdError(
                 f"none of the {len(missing):,} images of {self.path} is in {self.root}, the first {missing[0]}: give "
                 f"their folder with image-list:{self.path},root=FOLDER"
@@ -78,28 +77,13 @@ class ListedImages(EncodedSource):
         self.require_images(self.path)
         check_first_size(self.path, self.encoded, len(self), size)
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def key(self, i: int) -> str:
-        return self._files[i]
-
-    def encoded(self, i: int) -> bytes:
-        return read_image_file(self.root / self._files[i], self._files[i])
-
     def fingerprint(self) -> str:
-        sizes = np.array([file_size(self.root / file) for file in self._files], dtype=np.int64)
-        return parts_sha256("list", "\0".join(self._files), sizes, self.labels)
+        return parts_sha256("list", "\0".join(self.files), self.file_sizes(), self.labels)
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """(line number, fields) of every line that holds any."""
-    data = path.read_bytes()
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        lines = data.decode(encoding).splitlines()
-    except UnicodeDecodeError as error:
-        raise FacekdError(f"{path} is not text in UTF-8 or UTF-16 ({error.reason} at byte {error.start})") from None
+    lines = text_lines(path)
     first = next((line for line in lines if line.strip()), "")
     separator = next((mark for mark in ("\t", ",", ";") if mark in first), None)
     if separator is None:

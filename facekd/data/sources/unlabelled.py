@@ -12,13 +12,13 @@ import numpy as np
 from facekd.common.errors import UsageError
 from facekd.common.hashing import parts_sha256
 from facekd.data.decoding import check_first_size
-from facekd.data.encoded_source import EncodedSource
-from facekd.data.image_files import file_size, in_words, list_images, read_image_file
+from facekd.data.encoded_source import FileImages
+from facekd.data.image_files import in_words, list_images
 from facekd.data.source import ALIGNED_SIZE, Source
 from facekd.data.sources import SOURCES, SourceKind, find_source
 
 
-class UnlabelledImages(EncodedSource):
+class UnlabelledImages(FileImages):
     """The images of a folder and of the folders in it, in sorted order of their paths."""
 
     def __init__(self, path: str | Path, *, size: tuple[int, int] | None = ALIGNED_SIZE) -> None:
@@ -31,32 +31,22 @@ class UnlabelledImages(EncodedSource):
             UsageError: there is no such folder, or no image in it.
             FacekdError: its images are of another size.
         """
-        self.path, self.size = Path(path), size
-        if not self.path.is_dir():
-            raise UsageError(f"no folder at {self.path}: give a folder of aligned faces, or another source")
-        files = list_images(self.path)
+        self.root, self.size = Path(path), size
+        if not self.root.is_dir():
+            raise UsageError(f"no folder at {self.root}: give a folder of aligned faces, or another source")
+        files = list_images(self.root)
         if not files.images:
             there = f": it holds {', '.join(in_words(files.passed_over))}" if files.passed_over else ""
-            raise UsageError(f"folder {self.path} holds no image{there}")
-        self._files = [image.as_posix() for image in files.images]
+            raise UsageError(f"folder {self.root} holds no image{there}")
+        self.files = [image.as_posix() for image in files.images]
         self.broken = list(files.passed_over)
-        self.name = self.path.resolve().name
-        self.labels = np.arange(len(self._files), dtype=np.int64)
-        self.num_identities = len(self._files)
-        check_first_size(self.path, self.encoded, len(self), size)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def key(self, i: int) -> str:
-        return self._files[i]
-
-    def encoded(self, i: int) -> bytes:
-        return read_image_file(self.path / self._files[i], self._files[i])
+        self.name = self.root.resolve().name
+        self.labels = np.arange(len(self.files), dtype=np.int64)
+        self.num_identities = len(self.files)
+        check_first_size(self.root, self.encoded, len(self), size)
 
     def fingerprint(self) -> str:
-        sizes = np.array([file_size(self.path / file) for file in self._files], dtype=np.int64)
-        return parts_sha256("unlabelled", "\0".join(self._files), sizes)
+        return parts_sha256("unlabelled", "\0".join(self.files), self.file_sizes())
 
 
 class WithoutLabels:
