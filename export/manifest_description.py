@@ -32,6 +32,12 @@ def describe(manifest: Manifest) -> list[tuple[str, Rows]]:
         general.append((f"mobile usability, {provider}", f"{verdict['verdict']}: {nodes}"))
     general += [(key.replace("_", " "), str(value)) for key, value in manifest.details.items()]
     general += [(f"threshold at FAR {t['far']:g}", f"cos {t['threshold_cos']:.4f}") for t in manifest.thresholds]
+    if manifest.liveness is not None:
+        for net in manifest.liveness.models:
+            size = "x".join(map(str, net.input.size))
+            crop = f"{net.crop_scale:g} times the face box, {size}, {net.input.colour}"
+            general.append((f"liveness {net.file}", f"{crop}; class {net.real_class} of {net.classes} is real"))
+        general.append(("live above", f"mean probability {manifest.liveness.threshold:g}"))
     tables = [("Artefact", general), ("Verified", _verified(manifest))]
     if manifest.quantisation is not None:
         tables.append(("Quantisation", _quantised(manifest)))

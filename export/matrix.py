@@ -6,6 +6,7 @@ from pathlib import Path
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.validation import shown
+from facekd.export import liveness
 from facekd.export.artefact_folder import check_destination
 from facekd.export.options import ExportOptions
 from facekd.export.pipeline import Gate, Reference, export_artefact
@@ -194,6 +195,7 @@ def _finished(cell: ExportCell, options: ExportOptions, reference: Reference) ->
         "batch": (manifest.input.batch, batch),
         "layout": (manifest.input.layout, options.layout),
         "preprocess": (manifest.input.preprocess, options.preprocess),
+        "liveness": (liveness.stated(manifest), liveness.asked(reference.liveness)),
         "pairs": (manifest.accuracy.fingerprint if manifest.accuracy and set_name else "", set_name),
     }
     if manifest.quantisation is not None:

@@ -20,6 +20,7 @@ from facekd.evaluation.verification import VerificationResult
 from facekd.export import golden
 from facekd.export.artefact_folder import check_destination, staged
 from facekd.export.faces import Faces, synthetic_faces
+from facekd.export.liveness import write_liveness
 from facekd.export.logs import captured
 from facekd.export.measure import compare_accuracy, evaluate_bundle, measure_latency
 from facekd.export.network import Network
@@ -37,6 +38,7 @@ from facekd.export.targets.base import Conversion, Target, get_target, refuse
 from facekd.models.bundle import Bundle
 from facekd.runtimes.embedder import FileEmbedder
 from facekd.runtimes.files import ModelFiles
+from facekd.runtimes.liveness import LivenessDetector
 from facekd.runtimes.opening import open_stated
 from facekd.schemas.manifest import (
     LOG_FILE,
@@ -63,12 +65,14 @@ class Reference:
         faces: the parity faces.
         pairs: a verification set for accuracy before and after, or None.
         golden_crop: uint8 RGB [h, w, 3]; default one of facekd's synthetic faces, which is nobody's.
+        liveness: networks that go into each artefact as they are, opened and tried.
     """
 
     bundle: Bundle
     faces: Faces
     pairs: Any = None
     golden_crop: np.ndarray | None = None
+    liveness: LivenessDetector | None = None
 
     @cached_property
     def network(self) -> Network:
@@ -230,6 +234,7 @@ def _verified(
         output=ArtefactOutput(name=conversion.output_name, width=card.embedding_width),
         thresholds=[threshold.model_dump() for threshold in card.thresholds],
         calibration=card.calibration,
+        liveness=write_liveness(folder, reference.liveness) if reference.liveness is not None else None,
         operators=conversion.operators,
         partitions=conversion.partitions,
         usability=conversion.usability,

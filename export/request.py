@@ -19,6 +19,7 @@ from facekd.export.options import CalibrationMethod, ExportOptions
 from facekd.export.pipeline import Gate, Reference
 from facekd.export.rewrite import PRELU_FORMS
 from facekd.models.bundle import load_bundle
+from facekd.runtimes.liveness import open_liveness_files
 from facekd.schemas.manifest import read_manifest
 
 _CHOICES = {
@@ -55,6 +56,8 @@ class ExportRequest:
     palette_bits: int = 6
     prelu: str | None = None
     golden_crop: Path | None = None
+    liveness: tuple[Path, ...] = ()
+    liveness_threshold: float | None = None
     overwrite: bool = False
     resume: bool = False
 
@@ -72,6 +75,11 @@ class ExportRequest:
             raise UsageError(f"--min-cosine {self.min_cosine:g}: valid: -1 to 1")
         if self.faces < 1 or self.calibration_faces < 1:
             raise UsageError("--faces and --calibration-faces: give at least 1")
+        if self.liveness_threshold is not None:
+            if not self.liveness:
+                raise UsageError("--liveness-threshold is of liveness networks: give --liveness FILE too")
+            if not 0 <= self.liveness_threshold < 1:
+                raise UsageError(f"--liveness-threshold {self.liveness_threshold:g}: valid: 0 to below 1")
         if self.overwrite and self.resume:
             raise UsageError("--overwrite replaces what is there, --resume keeps it: give one of them")
         if not self.targets or not self.precisions:
@@ -146,6 +154,9 @@ def _open(request: ExportRequest, *, needs_calibration: bool) -> tuple[Reference
     calibration = None
     if request.calibration is not None:
         calibration = faces_from_source(request.calibration, request.calibration_faces, size)
+    liveness = None
+    if request.liveness:
+        liveness = open_liveness_files(request.liveness, threshold=request.liveness_threshold)
     pairs = load_verification_set(request.pairs) if request.pairs is not None else None
     crop = read_crop(request.golden_crop, size) if request.golden_crop is not None else None
     if pairs is not None:
@@ -154,7 +165,7 @@ def _open(request: ExportRequest, *, needs_calibration: bool) -> tuple[Reference
         faces = faces_from_source(request.calibration, request.faces, size)
     else:
         faces = synthetic_faces(request.faces, size)
-    return Reference(bundle=bundle, faces=faces, pairs=pairs, golden_crop=crop), calibration
+    return Reference(bundle=bundle, faces=faces, pairs=pairs, golden_crop=crop, liveness=liveness), calibration
 
 
 @contextmanager

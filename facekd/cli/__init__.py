@@ -18,7 +18,7 @@ MAX_MESSAGE = 2_000
 
 COMMANDS = (
     "quickstart", "init", "data", "train", "distill", "plan", "sweep", "evaluate", "calibrate", "embed", "verify",
-    "models", "info", "export", "demo", "benchmark",
+    "liveness", "models", "info", "export", "demo", "benchmark",
 )  # fmt: skip
 """The modules of the commands, in the order of the help."""
 

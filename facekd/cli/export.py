@@ -86,6 +86,15 @@ def convert(
     golden_crop: Annotated[
         Path | None, typer.Option("--golden-crop", help="Aligned face for the golden check. Default: a synthetic face.")
     ] = None,
+    liveness: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--liveness", help="Liveness network (.onnx) to put into the artefact; may be given several times."
+        ),
+    ] = None,
+    liveness_threshold: Annotated[
+        float | None, typer.Option("--liveness-threshold", help="Live above this mean probability. Default: 0.5.")
+    ] = None,
     results: Annotated[
         Path | None, typer.Option("--results", help="Markdown file: write the table into its section for this bundle.")
     ] = None,
@@ -124,6 +133,8 @@ def convert(
         palette_bits=palette_bits,
         prelu=prelu,
         golden_crop=golden_crop,
+        liveness=tuple(liveness or ()),
+        liveness_threshold=liveness_threshold,
         overwrite=overwrite,
         resume=resume,
     )

@@ -12,6 +12,7 @@ from facekd.common.validation import StrictSchema
 from facekd.common.writing import atomic_file
 from facekd.schemas.calibration import Calibration
 from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.liveness import Liveness
 from facekd.schemas.reading import read_versioned
 
 SCHEMA_VERSION = 1
@@ -162,6 +163,7 @@ class Manifest(StrictSchema):
         format_version: ONNX opset, Core ML specification version, TFLite schema or ExecuTorch schema, in words.
         size_bytes: of the model file or folder.
         calibration: thresholds for the rates that a gallery needs; from the bundle, or measured with this very file.
+        liveness: networks that tell a live face from a picture of one; None where none were given.
         operators: number of each operator in the file.
         partitions: parts that run in the accelerated delegate (XNNPACK); None where the runtime has none.
         usability: ONNX Runtime's verdict per mobile provider.
@@ -183,6 +185,7 @@ class Manifest(StrictSchema):
     output: ArtefactOutput
     thresholds: list[dict[str, Any]] = Field(default_factory=list)
     calibration: Calibration | None = None
+    liveness: Liveness | None = None
     operators: dict[str, int]
     partitions: int | None = None
     usability: dict[str, dict[str, Any]] = Field(default_factory=dict)
