@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes core's test vectors from OpenCV and facekd, on drawn faces: python android_demo/make_vectors.py DETECTOR
 
-Writes core/src/test/resources/vectors.json, session.json, enrolment.json and faces.bin. Deterministic; tests/android
-regenerates and compares them, so that the Kotlin code and the Python it mirrors cannot drift apart. session.json and
-enrolment.json come from tests/android/session_reference.py; tests/demo runs the page's JavaScript on them too. DETECTOR
-is YuNet's .onnx; its weights are not copied.
+Writes vectors.json, session.json, enrolment.json, liveness.json and faces.bin in core/src/test/resources, the same each
+time; tests/android regenerates and compares them, so that the Kotlin code and the Python it mirrors cannot drift apart.
+session.json and enrolment.json come from tests/android/session_reference.py, liveness.json from liveness_reference.py;
+tests/demo runs the page's JavaScript on them too. DETECTOR is YuNet's .onnx; its weights are not copied.
 """
 
 import argparse
@@ -22,10 +22,12 @@ from facekd.data.alignment import align, similarity_transform, template
 from facekd.data.detection import YuNet
 from facekd.data.synthetic import SyntheticConfig, draw_face
 from facekd.demo.site import any_size
+from facekd.runtimes.liveness import crop_face, crop_region
 from facekd.runtimes.onnxruntime import inference_session
 from facekd.schemas.input_spec import InputSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.android import liveness_reference
 from tests.android.session_reference import measures, reviews, sequences
 
 RESOURCES = Path(__file__).resolve().parent / "core/src/test/resources"
@@ -106,6 +108,33 @@ def alignment_vectors(rng: np.random.Generator) -> list[dict[str, Any]]:
     return vectors
 
 
+def liveness_vectors(rng: np.random.Generator, image: np.ndarray) -> dict[str, Any]:
+    """Crops of face boxes anywhere about a picture, and OpenCV's pixels of two; a softmax."""
+    regions = []
+    for scale in (1.0, 2.7, 4.0):
+        for _ in range(12):
+            width, height = (int(side) for side in rng.integers(60, 800, 2))
+            # A fraction that float32 holds, so that every language reads the same box.
+            box = np.round(np.array([*rng.uniform(-0.2, 0.9, 2) * (width, height), *rng.uniform(8, 400, 2)]) * 8) / 8
+            found = crop_region(box, width, height, scale)
+            regions.append(
+                {"box": box.tolist(), "width": width, "height": height, "scale": scale, "region": list(found)}
+            )
+    box = np.array([20.0, 30.0, 60.0, 70.0])
+    crops = [
+        {
+            "box": box.tolist(),
+            "scale": scale,
+            "size": 24,
+            "pixels": crop_face(image, box, scale, (24, 24)).ravel().tolist(),
+        }
+        for scale in (0.3, 2.7)
+    ]
+    logits = np.array([-0.138, -2.291, 2.43])
+    powers = np.exp(logits)
+    return {"regions": regions, "crops": crops, "logits": logits.tolist(), "softmax": (powers / powers.sum()).tolist()}
+
+
 def make(detector: Path) -> tuple[dict[str, Any], bytes]:
     """(vectors.json's content, faces.bin's: zlib of the scene and its aligned faces, RGB)."""
     import torch
@@ -123,6 +152,7 @@ def make(detector: Path) -> tuple[dict[str, Any], bytes]:
         "yuv": [yuv_vector(rng, width, height) for width, height in ((8, 6), (7, 5), (16, 4))],
         "detector": {**found, "outputs": sparse(outputs)},
         "alignment": alignment_vectors(rng),
+        "liveness": liveness_vectors(rng, image),
         "quality": [measures(crop, m) for crop, m in zip(crops, marks, strict=True)],
         "sharpness": [float(cv2.Laplacian(g, cv2.CV_64F)[1:-1, 1:-1].var()) for g in grey],
         "normalise": {
@@ -147,6 +177,8 @@ def main() -> None:
     (given.out / "vectors.json").write_text(json.dumps(vectors) + "\n", encoding="utf-8")
     (given.out / "session.json").write_text(json.dumps(sequences()) + "\n", encoding="utf-8")
     (given.out / "enrolment.json").write_text(json.dumps(reviews()) + "\n", encoding="utf-8")
+    liveness = json.dumps(liveness_reference.sequences())
+    (given.out / "liveness.json").write_text(liveness + "\n", encoding="utf-8")
     (given.out / "faces.bin").write_bytes(faces)
     print(f"{given.out}: {len(vectors['detector']['faces'])} faces")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.android import liveness_reference
 from tests.android.session_reference import AGREEING, people, reviews, sequences
 
 
@@ -28,7 +29,7 @@ def test_vectors_are_what_python_computes_today(demo: Path, shared: Path, monkey
     vectors, faces = make(shared / "weights" / "yunet_n_640_640.onnx")
     kept = json.loads((RESOURCES / "vectors.json").read_text(encoding="utf-8"))
     assert set(vectors) == set(kept)
-    for part in ("yuv", "alignment", "quality", "sharpness", "normalise", "scene", "crops"):
+    for part in ("yuv", "alignment", "liveness", "quality", "sharpness", "normalise", "scene", "crops"):
         np.testing.assert_allclose(numbers(vectors[part]), numbers(kept[part]), rtol=1e-5, atol=1e-4, err_msg=part)
     assert len(vectors["detector"]["faces"]) == len(kept["detector"]["faces"]) == 3
     np.testing.assert_allclose(numbers(vectors["detector"]["faces"]), numbers(kept["detector"]["faces"]), atol=0.05)
@@ -41,7 +42,11 @@ def test_vectors_are_what_python_computes_today(demo: Path, shared: Path, monkey
 
 def test_the_sessions_vectors_are_the_references(demo: Path) -> None:
     """Kotlin and JavaScript read the file; here it is what session_reference.py gives today."""
-    for name, made in (("session", sequences()), ("enrolment", reviews())):
+    for name, made in (
+        ("session", sequences()),
+        ("enrolment", reviews()),
+        ("liveness", liveness_reference.sequences()),
+    ):
         kept = json.loads((demo / f"core/src/test/resources/{name}.json").read_text(encoding="utf-8"))
         for ours, theirs in zip(leaves(json.loads(json.dumps(made))), leaves(kept), strict=True):
             assert ours == (pytest.approx(theirs, rel=1e-9, abs=1e-12) if isinstance(theirs, float) else theirs)
@@ -62,6 +67,24 @@ def test_no_name_outlives_its_face() -> None:
                     assert (said["person"], good) == (truth, True), one["name"]
                 if said["verdict"] in ("person", "unknown"):
                     assert run_of[said["track"]] >= AGREEING, one["name"]
+
+
+def test_nobody_who_is_not_live_is_named() -> None:
+    """Read from the liveness sequences themselves: a shown name rests on three live frames, this one among them."""
+    named = 0
+    for one in liveness_reference.sequences():
+        if one["demand"] == "off":
+            continue
+        scores: list[float] = []
+        for frame in one["frames"]:
+            if len(frame["faces"]) != 1:
+                continue
+            if frame["verdicts"] != ["unusable"]:
+                scores.append(frame["faces"][0]["live"] or 0.0)
+            if frame["verdicts"] == ["person"] and frame["expected"] == ["clear"]:
+                assert min(scores[-AGREEING:]) > one["live_above"], one["name"]
+                named += 1
+    assert named > 20
 
 
 def leaves(value: object) -> list[object]:

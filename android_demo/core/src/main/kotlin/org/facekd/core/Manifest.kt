@@ -12,6 +12,7 @@ class ManifestException(message: String) : Exception(message)
  * @property modelId sha256 of the model's file, which is its embedding space: the same bundle exported as float32 and as
  *     int8 gives embeddings that differ, and those of two files are never compared.
  * @property files sha256 of each file, by path.
+ * @property liveness networks of `facekd export --liveness`; null where there are none.
  */
 class Manifest(
     val name: String,
@@ -25,6 +26,7 @@ class Manifest(
     val goldenEmbedding: String,
     val goldenMinCosine: Double,
     val files: Map<String, String>,
+    val liveness: LivenessSpec? = null,
 ) {
     /** The measured rates, strictest last; where several data sets measured one rate, the strictest threshold. */
     val rates: List<Threshold> = thresholds
@@ -64,8 +66,8 @@ class Manifest(
                     size[0].toInt(),
                     size[1].toInt(),
                     colour == "BGR",
-                    spec.numbers("mean").map { it.toFloat() }.toFloatArray(),
-                    spec.numbers("std").map { it.toFloat() }.toFloatArray(),
+                    spec.floats("mean"),
+                    spec.floats("std"),
                 ),
                 output = output.text("name"),
                 width = output.number("width").toInt(),
@@ -77,7 +79,27 @@ class Manifest(
                 goldenEmbedding = golden.text("embedding"),
                 goldenMinCosine = golden.number("min_cosine"),
                 files = root.fields("files").texts(),
+                liveness = if (root.has("liveness")) liveness(root.fields("liveness")) else null,
             )
+        }
+
+        private fun liveness(given: Fields): LivenessSpec {
+            val models = given.list("models").map {
+                val one = Fields(it, "liveness.models")
+                val spec = one.fields("input")
+                val size = spec.numbers("size")
+                require(size.size == 2) { "a liveness network takes height and width, got $size" }
+                LivenessModel(
+                    one.text("file"),
+                    one.number("crop_scale"),
+                    InputSpec(size[0].toInt(), size[1].toInt(), spec.text("colour") == "BGR", spec.floats("mean"), spec.floats("std")),
+                    one.text("output"),
+                    one.number("real_class").toInt(),
+                    one.flag("probabilities"),
+                )
+            }
+            require(models.isNotEmpty()) { "liveness has no networks" }
+            return LivenessSpec(models, given.number("threshold"))
         }
     }
 }
@@ -93,6 +115,13 @@ private class Fields(value: Any?, private val where: String) {
     fun text(key: String): String = requireNotNull(map[key] as? String) { "$where.$key must be a text" }
 
     fun number(key: String): Double = requireNotNull(map[key] as? Double) { "$where.$key must be a number" }
+
+    fun flag(key: String): Boolean = requireNotNull(map[key] as? Boolean) { "$where.$key must be true or false" }
+
+    /** Whether it is there and not null. */
+    fun has(key: String): Boolean = map[key] != null
+
+    fun floats(key: String): FloatArray = numbers(key).map { it.toFloat() }.toFloatArray()
 
     fun list(key: String): List<Any?> = requireNotNull(map[key] as? List<*>) { "$where.$key must be a list" }
 

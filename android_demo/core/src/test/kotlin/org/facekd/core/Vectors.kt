@@ -12,6 +12,9 @@ object Vectors {
     /** The sequences of tests/android/session_reference.py, with their answers. */
     val session: List<Any?> by lazy { Json.parse(open("session.json").use { it.reader().readText() }).items() }
 
+    /** Those of tests/android/liveness_reference.py. */
+    val liveness: List<Any?> by lazy { Json.parse(open("liveness.json").use { it.reader().readText() }).items() }
+
     val enrolment: List<Any?> by lazy { Json.parse(open("enrolment.json").use { it.reader().readText() }).items() }
 
     private val faces: ByteArray by lazy { InflaterInputStream(open("faces.bin")).use { it.readBytes() } }
