@@ -17,8 +17,8 @@ MAX_MESSAGE = 2_000
 """Characters of an error's line."""
 
 COMMANDS = (
-    "quickstart", "init", "data", "train", "distill", "plan", "sweep", "evaluate", "calibrate", "embed", "verify",
-    "liveness", "models", "info", "export", "demo", "benchmark",
+    "quickstart", "init", "data", "train", "teacher", "distill", "plan", "sweep", "evaluate", "calibrate", "embed",
+    "verify", "liveness", "models", "info", "export", "demo", "benchmark",
 )  # fmt: skip
 """The modules of the commands, in the order of the help."""
 

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -31,6 +31,25 @@ _GRACE_SECONDS = 60
 Batch = dict[str, Any]
 
 
+class StoredRows(Protocol):
+    """What is stored of each view of each image, such as a teacher's outputs.
+
+    Attributes:
+        views: of an image; epoch n shows view n modulo views.
+        seed: view v of image i is augmented by default_rng([seed, v, i]).
+    """
+
+    @property
+    def views(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    def read(self, view: int, indices: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Rows [b, ...] of some images by name, and bool [b]: of which something is stored."""
+        ...
+
+
 class FaceDataset(Dataset[Batch]):
     """Map-style over a source; an index is (epoch, i), as EpochSampler yields it. A whole batch is read at once.
 
@@ -38,18 +57,27 @@ class FaceDataset(Dataset[Batch]):
     order, nor what was read before changes it.
     """
 
-    def __init__(self, source: Source, *, augmentation: AugmentationConfig | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        augmentation: AugmentationConfig | None = None,
+        seed: int = 0,
+        stored: StoredRows | None = None,
+    ) -> None:
         """
         Args:
             source: the images.
             augmentation: None leaves every image as it is.
             seed: at least 0.
+            stored: what a batch brings beside its images; their views are then its views.
         """
         if seed < 0:
             raise UsageError(f"seed must be at least 0, got {seed}")
         self.source = source
         self.augmentation = augmentation
-        self.seed = seed
+        self.seed = seed if stored is None else stored.seed
+        self.stored = stored
 
     def __len__(self) -> int:
         return len(self.source)
@@ -63,6 +91,7 @@ class FaceDataset(Dataset[Batch]):
         Returns:
             images: uint8 [b, 3, h, w], in NHWC memory, as decoders write pixels; labels: int64 [b]; keys: list of b
             names; broken: list of (key, reason).
+            stored, if something is: tensors [b, ...] by name.
             b is smaller than the number of indices by len(broken), and may be 0 (images [0, 3, 0, 0]).
 
         Raises:
@@ -71,7 +100,11 @@ class FaceDataset(Dataset[Batch]):
         images, shape = np.empty((0, 0, 0, 3), dtype=np.uint8), None
         read: list[int] = []
         broken: list[tuple[str, str]] = []
-        for epoch, i in indices:
+        stored: dict[str, np.ndarray] = {}
+        if self.stored is not None:
+            indices, stored, broken = self._stored(self.stored, indices)
+        places: list[int] = []
+        for place, (epoch, i) in enumerate(indices):
             try:
                 image = self.source.read(i)
             except UnreadableImage as error:
@@ -86,12 +119,27 @@ class FaceDataset(Dataset[Batch]):
                 raise UsageError(f"image {self.source.key(i)} of {self.source.name} has another size than the others")
             images[len(read)] = image  # straight into the batch, and reordered only if the training asks for NCHW
             read.append(i)
-        return {
+            places.append(place)
+        batch = {
             "images": torch.from_numpy(images[: len(read)]).permute(0, 3, 1, 2),
             "labels": torch.from_numpy(self.source.labels[read].astype(np.int64)),
             "keys": [self.source.key(i) for i in read],
             "broken": broken,
         }
+        if stored:
+            batch["stored"] = {name: torch.from_numpy(rows[places]) for name, rows in stored.items()}
+        return batch
+
+    def _stored(
+        self, stored: StoredRows, indices: Sequence[tuple[int, int]]
+    ) -> tuple[list[tuple[int, int]], dict[str, np.ndarray], list[tuple[str, str]]]:
+        """(view, i) of the images of one epoch that something is stored of, their rows, and the others by name."""
+        (view,) = {epoch % stored.views for epoch, _ in indices}
+        rows, there = stored.read(view, [i for _, i in indices])
+        kept = [(view, i) for (_, i), has in zip(indices, there, strict=True) if has]
+        lost = [self.source.key(i) for (_, i), has in zip(indices, there, strict=True) if not has]
+        broken = [(key, "nothing is stored of it: it could not be read then") for key in lost]
+        return kept, {name: values[there] for name, values in rows.items()}, broken
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -192,6 +240,7 @@ def make_loader(
     rank: int = 0,
     pin_memory: bool = False,
     groups: IdentityGroups | None = None,
+    stored: StoredRows | None = None,
     context: str | None = None,
 ) -> DataLoader[Any]:
     """A loader of dicts as FaceDataset makes them, from batch `start_batch` of `epoch` on.
@@ -212,6 +261,7 @@ def make_loader(
         rank: this one.
         pin_memory: for copies to CUDA that overlap.
         groups: an order that keeps images of one identity together; `batch_size` is a multiple of their size.
+        stored: what batches bring beside their images.
         context: how workers start, "fork" or "spawn"; by default fork on Linux, spawn elsewhere.
     """
     if batch_size < 1:
@@ -233,7 +283,7 @@ def make_loader(
         )
     sampler.set_epoch(epoch, min(start_batch * batch_size, sampler.samples))
     return DataLoader(
-        FaceDataset(source, augmentation=augmentation, seed=seed),
+        FaceDataset(source, augmentation=augmentation, seed=seed, stored=stored),
         batch_size=batch_size,
         sampler=sampler,
         collate_fn=_as_it_is,
@@ -244,6 +294,26 @@ def make_loader(
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers > 0 else None,
         multiprocessing_context=_context(context) if workers > 0 else None,
+    )
+
+
+def make_view_loader(
+    source: Source,
+    batches: Sequence[Sequence[tuple[int, int]]],
+    *,
+    augmentation: AugmentationConfig,
+    seed: int,
+    workers: int,
+) -> DataLoader[Any]:
+    """A loader of the given batches of (view, i), as FaceDataset makes them, in this order."""
+    return DataLoader(
+        FaceDataset(source, augmentation=augmentation, seed=seed),
+        batch_sampler=batches,  # type: ignore[arg-type]  (any iterable of lists of indices does)
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        prefetch_factor=2 if workers > 0 else None,
+        multiprocessing_context=_context(None) if workers > 0 else None,
     )
 
 

@@ -13,7 +13,9 @@ from facekd.data.source import Source
 from facekd.distillation.losses.base import DistillationLoss, Shapes
 from facekd.distillation.open_teacher import open_teacher
 from facekd.distillation.task import DistillationTask
+from facekd.distillation.teacher_cache import TeacherCache, open_cache
 from facekd.distillation.teachers.base import Classes, ClassesNeeded, Teacher, TeacherPath
+from facekd.distillation.teachers.cached import CachedTeacher
 from facekd.heads import MarginHead, create_head
 from facekd.models.affordable import create_affordable
 from facekd.models.registry import Backbone
@@ -44,6 +46,9 @@ def build_task(recipe: Recipe, source: Source) -> DistillationTask:
     # Without a method nothing of the teacher runs; its class centres may still be inherited (ProxylessKD).
     inherits = recipe.head.init == "teacher" and recipe.head.weight > 0
     opened = open_teacher(recipe, student) if entries or inherits else None
+    if opened is not None and entries and (cache := open_cache(recipe, source)) is not None:
+        opened = CachedTeacher.of(opened[0], cache), opened[1]
+        _check_tokens(entries, cache)
     if opened is not None and entries and opened[0].input.size != student_input.size:
         raise UsageError(
             f"teacher {opened[1].path} takes {opened[0].input.size} images, the student {student_input.size}"
@@ -73,6 +78,16 @@ def build_task(recipe: Recipe, source: Source) -> DistillationTask:
         losses=losses,
         origin=opened[0].origin if opened is not None else None,
     )
+
+
+def _check_tokens(entries: list[Entry], cache: TeacherCache) -> None:
+    """Raises UsageError where a loss reads tokens that the cache does not hold."""
+    for entry in entries:
+        if getattr(entry.method, "needs_tokens", False) and cache.card.tokens == "none":
+            raise UsageError(
+                f"{entry.name} reads the teacher's tokens, and the cache at {cache.folder} holds embeddings alone: "
+                "store them with `facekd teacher cache --tokens float16` in another folder"
+            )
 
 
 def _check_pairs(name: str, recipe: Recipe, source: Source) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from facekd.data.source import Source
 from facekd.distillation.teachers.base import Teacher
+from facekd.distillation.teachers.cached import CachedTeacher
 from facekd.distillation.teachers.model_file import ModelFileTeacher
 from facekd.recipe.schema import TeacherConfig
 from facekd.runtimes.feedings import Embed, parts, ways_by_spec, ways_of
@@ -25,6 +26,8 @@ def teacher_problem(teacher: Teacher, config: TeacherConfig, source: Source, *, 
     """
     if config.trust_input:
         return None
+    if isinstance(teacher, CachedTeacher):
+        teacher = teacher.network
     if isinstance(teacher, ModelFileTeacher):
         ways, states_its_own = ways_of(teacher.model), Path(config.bundle).is_dir()
     else:

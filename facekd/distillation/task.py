@@ -1,6 +1,6 @@
 """The task: what one training step computes. It owns student, head, teacher and losses; the loop owns the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -103,8 +103,13 @@ class DistillationTask(nn.Module):
         if self.teacher is not None:
             self.teacher.begin_step(step)
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> TaskOutput:
-        """uint8 RGB images [b, 3, h, w] and labels int64 [b] -> loss, parts, embeddings."""
+    def forward(
+        self, images: torch.Tensor, labels: torch.Tensor, stored: Mapping[str, torch.Tensor] | None = None
+    ) -> TaskOutput:
+        """uint8 RGB images [b, 3, h, w] and labels int64 [b] -> loss, parts, embeddings.
+
+        With `stored`, rows that were stored of the teacher for these images, the teacher is not run.
+        """
         x = self.student_input.normalise(images)
         if x.device.type == "cuda" or self.recipe.training.channels_last:
             x = _like_weights(x, self.student)
@@ -119,7 +124,7 @@ class DistillationTask(nn.Module):
         if self.head is not None and self.head_weight > 0:
             weighted["identity"] = (self.head_weight, identity_loss(self.head, embedding, labels))
         if self.teacher is not None:
-            weighted.update(self._teach(self.teacher, images, labels, tokens, embedding))
+            weighted.update(self._teach(self.teacher, images, labels, tokens, embedding, stored))
         loss = torch.stack([weight * part.float() for weight, part in weighted.values()]).sum()
         parts = {name: part.detach() for name, (_, part) in weighted.items()}
         return TaskOutput(loss=loss, parts=parts, embeddings=embedding.detach())
@@ -131,10 +136,11 @@ class DistillationTask(nn.Module):
         labels: torch.Tensor,
         tokens: torch.Tensor | None,
         embedding: torch.Tensor,
+        stored: Mapping[str, torch.Tensor] | None,
     ) -> Iterator[Weighted]:
         """(name, (weight, loss)) of what the teacher learns by, and of every distillation loss."""
-        x = teacher.input.normalise(images)
-        seen = teacher(x)
+        x = teacher.input.normalise(images) if stored is None else images
+        seen = teacher(x) if stored is None else teacher.recall(stored)
         batch = DistillationBatch(
             student_tokens=tokens,
             student_embedding=embedding,
@@ -146,7 +152,7 @@ class DistillationTask(nn.Module):
             student_classifier=self.head,
             teacher_classifier=teacher.classifier,
         )
-        for name, weight, value in teacher.losses(x, batch):
+        for name, weight, value in teacher.losses(x, batch) if stored is None else ():
             yield f"teacher.{name}", (weight, value)
         for name, loss in self.losses():
             for part, value in loss(batch).items():

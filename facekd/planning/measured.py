@@ -1,6 +1,7 @@
 """What a plan measures of a recipe's task: what is trained, what a forward keeps, how fast a device is."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -8,8 +9,11 @@ from facekd.common.errors import UsageError
 from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
 from facekd.distillation.task import DistillationTask
+from facekd.distillation.teacher_cache import TeacherCache
+from facekd.distillation.teachers.cached import CachedTeacher
 from facekd.heads.partial_fc import identity_loss
 from facekd.recipe import Recipe
+from facekd.training.data import Batch
 from facekd.training.precision import Precision, choose_device, fastest, fastest_training, unmeasured
 from facekd.training.reproducibility import preserved_random_state
 
@@ -86,7 +90,7 @@ def measure_pace(recipe: Recipe, *, gpus: int, identities: int) -> float:
     timed = max(2, min(rows, _TIMED_CENTRES))
     with preserved_random_state():
         task = _task(recipe, identities=2)
-        seconds = fastest_training([precision], task, *_batch(task, batch))[0].seconds
+        seconds = fastest_training([precision], task, _batch(task, batch))[0].seconds
         head = _task(recipe, identities=timed).head
         if head is not None:
             embeddings = torch.randn(batch * gpus, head.embedding_width, device=device, requires_grad=True)
@@ -110,7 +114,12 @@ def batch_of_device(recipe: Recipe, gpus: int) -> int:
 def _task(recipe: Recipe, *, identities: int) -> DistillationTask:
     source = SyntheticSource(identities=identities, images=2)
     source.name = "facekd plan's"  # in errors: "of other data than ..."
+    cache = recipe.teacher.cache if recipe.teacher is not None else None
+    if recipe.teacher is not None and cache is not None:  # it is of other faces: what counts here are its shapes
+        recipe = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": None})})
     task = build_task(recipe, source)
+    if task.teacher is not None and cache is not None:
+        task.teacher = CachedTeacher.of(task.teacher, TeacherCache(Path(cache)))
     task.train()
     return task
 
@@ -121,10 +130,13 @@ def planned_precision(recipe: Recipe) -> Precision:
     return replace(unmeasured(recipe.training.precision, False, meant), device=torch.device("cpu"))
 
 
-def _batch(task: DistillationTask, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(task: DistillationTask, batch: int) -> Batch:
     size = task.student_input.size
     images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
-    return images, torch.arange(batch) % 2
+    made: Batch = {"images": images, "labels": torch.arange(batch) % 2}
+    if isinstance(task.teacher, CachedTeacher):
+        made["stored"] = task.teacher.example(batch)
+    return made
 
 
 def _saved_bytes(recipe: Recipe, task: DistillationTask, batch: int) -> int:
@@ -139,7 +151,7 @@ def _saved_bytes(recipe: Recipe, task: DistillationTask, batch: int) -> int:
             kept[storage.data_ptr()] = storage  # holding it keeps its address from being given out again
         return tensor
 
-    images, labels = _batch(task, batch)
+    arguments = precision.arguments(_batch(task, batch))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), precision.autocast():
-        task(images, labels)
+        task(*arguments)
     return sum(storage.nbytes() for storage in kept.values())

@@ -114,12 +114,14 @@ class TeacherConfig(Section, StatedInput):
         arguments: settings of the named kind.
         trust_input: train with the teacher as it is fed, without the check on the training faces that another colour
             order or normalisation does not separate people clearly better.
+        cache: folder of its stored outputs, as `facekd teacher cache` writes it: the teacher is not run again.
     """
 
     bundle: str
     name: Annotated[str | None, NamesCode()] = None
     arguments: dict[str, Any] = Field(default_factory=dict)
     trust_input: bool = False
+    cache: str | None = None
 
     @model_validator(mode="after")
     def _arguments_have_a_name(self) -> "TeacherConfig":
@@ -243,6 +245,11 @@ class Recipe(Section):
             raise ValueError(f"distillation names {' and '.join(names)}, each of which is a way to teach: keep one")
         if names and self.teacher is not None and self.teacher.name is not None:
             raise ValueError(f"{names[0]} in distillation says what the teacher is: leave teacher.name out")
+        if names and self.teacher is not None and self.teacher.cache is not None:
+            raise ValueError(
+                f"{names[0]} changes the teacher while it teaches, so outputs that were stored before are not its own: "
+                f"leave {names[0]} or teacher.cache out"
+            )
         return self
 
     @model_validator(mode="after")

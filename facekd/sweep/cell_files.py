@@ -92,8 +92,15 @@ def check_finished(done: Path, recipe: Recipe, source: Source) -> None:
     identity = read_json(done)["identity"]
     kept = identity["recipe"].get("teacher")
     if recipe.teacher is not None and kept is not None:
-        recipe = recipe.model_copy(update={"teacher": TeacherConfig.model_validate(kept)})
+        kept_teacher = TeacherConfig.model_validate(kept)
+        if _name(kept_teacher.cache) == _name(recipe.teacher.cache):
+            recipe = recipe.model_copy(update={"teacher": kept_teacher})
     try:
         resumption.check(identity, recipe, source, warn=lambda _: None)
     except UsageError as error:
         raise UsageError(f"{done.parent} is finished, of another recipe: {error}") from error
+
+
+def _name(cache: str | None) -> str | None:
+    """Of a folder of stored outputs: it tells of what data and how many views they are."""
+    return None if cache is None else Path(cache).name

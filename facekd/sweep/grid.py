@@ -64,6 +64,8 @@ class Grid(Section):
         teacher: bundle folder or .onnx that every distilling cell learns from, or a recipe that makes one.
         teachers: further ones by a name of your own; a method with `teacher: NAME` learns from that one instead. The
             gap is counted to `teacher` for all.
+        cache_views: store each teacher's outputs for so many views of each image, once for all cells, and run it no
+            more; None runs it at every step. A teacher that learns while it teaches always runs.
         budget: of every cell.
         seeds: of data order, initial weights and everything random.
         students: networks by a name of your own; empty: the base's.
@@ -77,6 +79,7 @@ class Grid(Section):
     set: list[str] = Field(default_factory=list)
     teacher: str | TeacherTraining | None = None
     teachers: dict[str, str | TeacherTraining] = Field(default_factory=dict)
+    cache_views: int | None = Field(default=None, ge=1, le=4096)
     budget: Budget
     seeds: list[int] = Field(min_length=1)
     students: dict[str, ModelConfig] = Field(default_factory=dict)

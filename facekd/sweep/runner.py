@@ -34,6 +34,7 @@ from facekd.sweep.cell_files import check_finished, lock, read_json, write_json
 from facekd.sweep.figures import CellFigures
 from facekd.sweep.grid import Grid, SweepCell
 from facekd.sweep.reuse import find_same_run, require_sweeps, teacher_hashes
+from facekd.sweep.teacher_caches import without_cache
 from facekd.training import resumption
 from facekd.training.interruption import Interrupted
 from facekd.training.log import Reporter, clock
@@ -94,7 +95,7 @@ class GridRunner:
             if (cell.method, cell.student) not in seen and self.finished(cell) is None:
                 seen.add((cell.method, cell.student))
                 try:
-                    build_task(cell.recipe, self.source(cell.recipe))
+                    build_task(without_cache(cell.recipe), self.source(cell.recipe))
                 except UsageError as error:
                     raise UsageError(f"grid {self.grid.name}, {cell.method} on {cell.student}: {error}") from error
 

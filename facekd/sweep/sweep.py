@@ -9,6 +9,7 @@ from facekd.sweep.grid import Grid, SweepCell, TeacherTraining, grid_cells, load
 from facekd.sweep.report import write_report
 from facekd.sweep.result import SweepResult
 from facekd.sweep.runner import Failure, GridRunner
+from facekd.sweep.teacher_caches import fill_caches, with_caches
 from facekd.sweep.teachers import GridTeacher
 from facekd.training.log import Reporter
 
@@ -48,6 +49,8 @@ def run_sweep(
     make_folder(out)
     teachers = {name: GridTeacher(grid, name, out=out) for name in grid.teacher_names}
     cells, sets = _cells(grid, path, {name: one.place for name, one in teachers.items()}, overrides)
+    if grid.cache_views is not None:
+        cells = with_caches(cells, views=grid.cache_views, out=out)
     locks = out / ".locks"
     say = reporter.say
     with lock(locks / "setup", waiting=lambda: say(f"another process prepares the teacher in {out}: waiting")):
@@ -56,7 +59,10 @@ def run_sweep(
         for teacher_of_grid in teachers.values() if left else ():
             teacher_of_grid.make(runner.source, reporter=reporter, resume_command=resume_command)
         reached = {name: one.accuracy(sets, needed=left, say=say, others=reuse) for name, one in teachers.items()}
-    runner.check(cells)
+        runner.check(cells)
+        if grid.cache_views is not None:
+            unfinished = [cell for cell in cells if runner.finished(cell) is None]
+            fill_caches(unfinished, views=grid.cache_views, source=runner.source, reporter=reporter)
     failures: list[Failure] = []
 
     def report() -> SweepResult:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Batch = dict[str, Any]
-"""One forward's: "images" uint8 [b, 3, h, w], "labels" int64 [b], "keys", a name of each image."""
+"""One forward's: "images" uint8 [b, 3, h, w], "labels" int64 [b], "keys", a name of each image; "stored", if the data
+bring it, is tensors [b, ...] by name that the task gets beside images and labels."""
 
 
 @dataclass

@@ -157,7 +157,7 @@ class Trainer:
         if len(options) == 1:
             return options[0], {}
         batch = self.data.first_batch()
-        order = fastest_training(options, self.module, batch["images"], batch["labels"])
+        order = fastest_training(options, self.module, batch)
         pace = {one.precision.describe(): len(batch["labels"]) / one.seconds for one in order}
         listing = ", ".join(f"{name} {images:.1f}" for name, images in pace.items())
         self.reporter.say(f"precision: {order[0].precision.describe()} is fastest here (images/s: {listing})")

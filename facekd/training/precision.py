@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from facekd.common.errors import UsageError
+from facekd.training.data import Batch
 from facekd.training.reproducibility import preserved_random_state
 
 Name = Literal["fp32", "bf16", "fp16"]
@@ -48,6 +49,13 @@ class Precision:
         """uint8 [b, 3, h, w] on the device and in the layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return images.to(self.device, non_blocking=True).contiguous(memory_format=layout)
+
+    def arguments(self, batch: Batch) -> list[Any]:
+        """What a task is called with for a batch: images, labels and, if the data bring it, what is stored of them."""
+        given = [self.images(batch["images"]), batch["labels"].to(self.device, non_blocking=True)]
+        if stored := batch.get("stored"):
+            given.append({name: value.to(self.device, non_blocking=True) for name, value in stored.items()})
+        return given
 
     def describe(self) -> str:
         """Such as `bf16 NHWC`."""
@@ -106,14 +114,12 @@ def fastest(
     return sorted(result, key=lambda one: one.seconds)
 
 
-def fastest_training(
-    options: Sequence[Precision], task: nn.Module, images: torch.Tensor, labels: torch.Tensor
-) -> list[Measurement]:
-    """`fastest` for one forward and backward of a task on images uint8 [b, 3, h, w] and labels int64 [b]."""
+def fastest_training(options: Sequence[Precision], task: nn.Module, batch: Batch) -> list[Measurement]:
+    """`fastest` for one forward and backward of a task on a batch."""
 
     def work(option: Precision) -> None:
         with option.autocast():
-            output = task(option.images(images), labels.to(option.device))
+            output = task(*option.arguments(batch))
         output.loss.backward()
 
     return fastest(options, task, work)

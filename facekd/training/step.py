@@ -126,10 +126,8 @@ class TrainStep:
         return StepReport(values, norm_value, rates, skipped=not finite)
 
     def _forward(self, batch: Batch) -> TaskOutput:
-        images = self.precision.images(batch["images"])
-        labels = batch["labels"].to(self.precision.device, non_blocking=True)
         with self.precision.autocast():
-            output: TaskOutput = self.model(images, labels)
+            output: TaskOutput = self.model(*self.precision.arguments(batch))
         return output
 
     def _give_up_or_skip(

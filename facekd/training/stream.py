@@ -10,6 +10,7 @@ from facekd.common.errors import FacekdError, UsageError
 from facekd.data.dataset import make_loader
 from facekd.data.sampling import IdentityGroups
 from facekd.data.source import Source
+from facekd.distillation.teacher_cache import open_cache
 from facekd.distributed import collectives
 from facekd.recipe import Recipe, TrainingConfig
 from facekd.training.data import Batch, StepBatches
@@ -32,6 +33,7 @@ class BatchStream:
     def __init__(self, recipe: Recipe, source: Source) -> None:
         self._recipe = recipe
         self._source = source
+        self._cache = open_cache(recipe, source)
         self.name = source.name
         self.batch_size = recipe.training.batch_size
         self.accumulation = recipe.training.accumulation
@@ -101,6 +103,7 @@ class BatchStream:
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
             groups=self._groups,
+            stored=self._cache,
         )
 
     def _rest_of_epoch(self, loader: Any, epoch: int, batch: int) -> Iterator[StepBatches]:
@@ -140,3 +143,9 @@ def steps_of(training: TrainingConfig, batches_per_epoch: int) -> int:
     """Optimiser steps of a whole run whose epochs have so many batches."""
     steps = max(1, round(training.epochs * -(-batches_per_epoch // training.accumulation)))
     return min(steps, training.max_steps or steps)
+
+
+def epochs_of(recipe: Recipe, source: Source) -> float:
+    """Passes over `source` that the whole run makes."""
+    batches = max(1, len(source) // recipe.training.batch_size)
+    return steps_of(recipe.training, batches) * recipe.training.accumulation / batches

@@ -44,8 +44,11 @@ class TrainingTask(Protocol):
     def rests(self) -> bool:
         return False
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> Any:
-        """uint8 RGB images [b, 3, h, w] and labels int64 [b] -> a `TaskOutput`."""
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, *stored: Mapping[str, torch.Tensor]) -> Any:
+        """uint8 RGB images [b, 3, h, w] and labels int64 [b] -> a `TaskOutput`.
+
+        Data that bring more than images and labels, such as what a teacher made of them, give it as a third argument.
+        """
         ...
 
     def begin_step(self, step: int) -> None:

@@ -62,6 +62,7 @@ def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
         images = [pictures[i] for pair in pairs for i in pair]
         write_bin(folder / f"set-{number}.bin", VerificationSet("set", images, issame))
     bundles = [make_bundle(folder / f"bundle-{number}", seed=number) for number in range(2)]
+    teacher = make_bundle(folder / "teacher", kind="teacher")
     (folder / "recipe.yaml").write_text(_recipe(folder), encoding="utf-8")
 
     def pack(number: int) -> Words:
@@ -77,6 +78,11 @@ def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
     def train(place: Path) -> list[str]:
         return ["train", str(folder / "recipe.yaml"), "--out", str(place), "--resume"]
 
+    def store(place: Path) -> list[str]:
+        words = ["teacher", "cache", str(folder / "recipe.yaml"), "--out", str(place), "--views", "3", "--trust-input"]
+        words += ["--set", "distillation.embedding={}", "--set", f"teacher.bundle={teacher}"]
+        return [*words, "--batch-size", "2"]
+
     def embed(number: int) -> Words:
         words = ["embed", str(bundles[number]), str(folder / "faces"), "--threads", "1", "--batch-size", "1"]
         return lambda place: [*words, "--out", str(place / "e.npz"), "--overwrite"]
@@ -87,6 +93,7 @@ def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
         Job(name="embed", words=embed(0), over=embed(1), digest=_embedded),
         Job(name="evaluate", words=evaluate(0), over=evaluate(1), digest=_evaluated),
         Job(name="export", words=export(0), over=export(1), digest=_exported),
+        Job(name="teacher", words=store, digest=_stored),
     ]
     return [job for job in jobs if names is None or job.name in names]
 
@@ -146,6 +153,20 @@ def _evaluated(place: Path) -> str | None:
         raise FacekdError("evaluation.png is no picture")
     figures = [(one["accuracy"], one["auc"], one["fingerprint"]) for one in sets]  # and not the seconds it took
     return hashlib.sha256(json.dumps(figures).encode()).hexdigest()
+
+
+def _stored(place: Path) -> str | None:
+    from facekd.distillation.teacher_cache import TeacherCache
+
+    if not (place / "cache.json").exists():
+        return None
+    cache = TeacherCache(place)
+    if cache.missing():
+        return None
+    rows, there = cache.read(0, range(cache.card.faces.images))
+    if not there.all():
+        raise FacekdError("a row is missing")
+    return hashlib.sha256(rows["embedding"].tobytes()).hexdigest()
 
 
 def _exported(place: Path) -> str | None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -66,15 +67,15 @@ def build_targets(folder: Path) -> list[Target]:
     ]  # fmt: skip
 
 
-def make_bundle(folder: Path, *, seed: int = 0) -> Path:
-    """A student with random weights."""
+def make_bundle(folder: Path, *, seed: int = 0, kind: Literal["student", "teacher"] = "student") -> Path:
+    """A small network with random weights."""
     from facekd.models.bundle import save_bundle
     from facekd.models.describe import describe
     from facekd.models.registry import create_model
 
     torch.manual_seed(seed)
     model = create_model("mobilefacenet", **MODEL)
-    card = describe(model, kind="student", name="tiny", architecture="mobilefacenet", arguments=MODEL)
+    card = describe(model, kind=kind, name="tiny", architecture="mobilefacenet", arguments=MODEL)
     return save_bundle(folder, model, card)
 
 

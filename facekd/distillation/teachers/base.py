@@ -1,6 +1,6 @@
 """What a teacher is: what the task asks of it, with the answers of one that never learns as defaults."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,6 +137,10 @@ class Teacher(nn.Module):
     def forward(self, x: torch.Tensor) -> TeacherOutput:
         """Normalised images [b, 3, H, W] -> its tokens and raw embeddings; without gradients unless it learns now."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def recall(self, stored: Mapping[str, torch.Tensor]) -> TeacherOutput:
+        """What it gave for the images of a batch, out of the rows that were stored of it."""
+        raise NotImplementedError(f"{type(self).__name__} has no stored outputs")
 
     def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens [b, N, d], row-major over the grid -> raw embeddings [b, e]; gradients reach the tokens."""

@@ -12,10 +12,13 @@ from facekd.common.errors import UsageError
 from facekd.common.hashing import file_sha256
 from facekd.common.validation import explain
 from facekd.distillation.build import build_task
+from facekd.distillation.fill_cache import fill_cache
 from facekd.distillation.teachers.model_file import ModelFileTeacher
 from facekd.recipe import Recipe
 from facekd.schemas.input_spec import InputSpec, StatedInput
 from facekd.schemas.manifest import ArtefactInput, ArtefactOutput, BundleReference, GoldenFiles, Manifest, Parity
+from facekd.training.reproducibility import seed_everything
+from facekd.training.stream import BatchStream
 
 WEIGHT = np.random.default_rng(3).normal(size=(147, 32)).astype(np.float32)
 
@@ -222,3 +225,29 @@ def test_a_teacher_of_another_width_is_one_line(tiny: Any, tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"16.*32|32.*16") as caught:
         build_task(tiny.recipe(write(tmp_path / "t.onnx"), {"embedding": {}}, model=narrow), tiny.source)
     assert "\n" not in str(caught.value)
+
+
+def test_its_outputs_can_be_stored(tiny: Any, tmp_path: Path) -> None:
+    """Recalled, they teach as the file itself does; there are no tokens to store."""
+    file, folder = write(tmp_path / "t.onnx"), tmp_path / "cache"
+    training = {"batch_size": 6, "precision": "fp32", "channels_last": False, "device": "cpu"}
+    data = {"source": "synthetic:identities=6,images=2", "workers": 0}
+
+    def recipe(*terms: str, cache: Path | None = None) -> Recipe:
+        section = {"bundle": str(file), **({"cache": str(cache)} if cache else {})}
+        made: Recipe = tiny.recipe(None, *terms, teacher=section, training=training, data=data)
+        return made
+
+    filled = fill_cache(recipe("embedding"), tiny.source, folder)
+    assert (filled.computed, filled.cache.card.tokens) == (12, "none")
+    batch = BatchStream(recipe("embedding", cache=folder), tiny.source).first_batch()
+    values = []
+    for cache, stored in ((None, ()), (folder, (batch["stored"],))):
+        seed_everything(0)
+        task = build_task(recipe("embedding", cache=cache), tiny.source).train()
+        values.append(float(task(batch["images"], batch["labels"], *stored).loss))
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
+    with pytest.raises(UsageError, match=r"urfm reads the teacher's tokens, and the cache at .* embeddings alone"):
+        build_task(recipe("urfm", cache=folder), tiny.source)
+    with pytest.raises(UsageError, match="gives embeddings alone: leave --tokens out"):
+        fill_cache(recipe("embedding"), tiny.source, tmp_path / "d", tokens="float16")
