@@ -107,6 +107,27 @@ def test_the_sample_rate_is_the_largest_that_fits() -> None:
     assert plan(recipe, gpus=1, identities=9_000_000, images=10_000, gpu_memory=(1,)).sample_rates == {1: None}
 
 
+def test_stored_outputs_are_planned_as_they_are_stored(tmp_path: Path) -> None:
+    """Bytes beside a cache of the same faces; the pace is of a step in which no teacher runs."""
+    import tiny_models
+
+    from facekd.distillation.fill_cache import fill_cache
+
+    content: Any = tiny_models.recipe_content(tiny_models.save_teacher(tmp_path / "teacher"))
+    content["distillation"] = [content["distillation"][0], {"embedding": {}}]
+    content["data"]["workers"] = 0
+    recipe, source = Recipe.model_validate(content), SyntheticSource(identities=6, images=8)
+    found = plan(recipe, gpus=1, identities=6, images=len(source), recalled_images_per_second=7.0)
+    assert found.recalled_images_per_second == 7.0
+    for name, tokens in (("embeddings", "none"), ("embeddings, tokens in int8", "int8")):
+        card = fill_cache(recipe, source, tmp_path / tokens, tokens=tokens, batch_size=16).cache.card  # type: ignore[arg-type]
+        arrays = list((tmp_path / tokens).glob("*.npy"))
+        assert found.teacher_cache[name] == card.bytes == sum(file.stat().st_size - 128 for file in arrays)
+    assert measure_pace(recipe, gpus=1, identities=6, recalled=True) > 0
+    learning = {**content, "distillation": [*content["distillation"], {"apt": {"prompts": 1, "keep": "none"}}]}
+    assert plan(Recipe.model_validate(learning), gpus=1, identities=6, images=48).teacher_cache == {}
+
+
 def test_half_the_bits_are_planned_where_the_recipe_leaves_the_format_to_a_gpu() -> None:
     on_gpu = made("mobilefacenet", 4, precision="auto", device="auto")
     on_cpu = made("mobilefacenet", 4, precision="auto", device="cpu")
@@ -118,7 +139,7 @@ def test_half_the_bits_are_planned_where_the_recipe_leaves_the_format_to_a_gpu()
 def test_the_pace_counts_the_centres_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def timed(seconds: float) -> Any:
         def fake(options: list[Precision], module: Any, *work: Any) -> list[Measurement]:
-            if len(work) == 1:
+            if callable(work[0]):
                 work[0](options[0])  # the head's own work is really done, once
                 assert module.centres.grad is not None and len(module.centres) == 16_384
             return [Measurement(options[0], seconds)]

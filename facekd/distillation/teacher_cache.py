@@ -120,6 +120,17 @@ def check_complete(cache: TeacherCache) -> None:
         )
 
 
+def can_be_stored(recipe: Recipe) -> bool:
+    """Whether the recipe's teacher runs at every step, and its outputs could be stored instead."""
+    entries = recipe.entries()
+    return (
+        recipe.teacher is not None
+        and recipe.teacher.cache is None
+        and bool(entries)
+        and all(entry.method.teaches == "student" for entry in entries)
+    )
+
+
 def open_cache(recipe: Recipe, source: Source) -> TeacherCache | None:
     """The cache that a recipe names, if it names one, checked against the recipe's faces and augmentation.
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -10,9 +11,11 @@ from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
 from facekd.distillation.task import DistillationTask
 from facekd.distillation.teacher_cache import TeacherCache
-from facekd.distillation.teachers.cached import CachedTeacher
+from facekd.distillation.teachers.base import Teacher
+from facekd.distillation.teachers.cached import CachedTeacher, facts_of
 from facekd.heads.partial_fc import identity_loss
 from facekd.recipe import Recipe
+from facekd.schemas.teacher_cache import CachedFaces, TeacherCacheCard
 from facekd.training.data import Batch
 from facekd.training.precision import Precision, choose_device, fastest, fastest_training, unmeasured
 from facekd.training.reproducibility import preserved_random_state
@@ -35,6 +38,8 @@ class Network:
         fixed_bytes, bytes_per_image: of activations, a line through two batches.
         embedding_width: e of the centres; 0 without a head.
         trained_centres: whether the centres learn.
+        stored_bytes: of the teacher's outputs of one view of one image, by what is kept of them; empty without a
+            teacher, or with one that learns while it teaches.
     """
 
     trained: int
@@ -45,6 +50,7 @@ class Network:
     bytes_per_image: int
     embedding_width: int
     trained_centres: bool
+    stored_bytes: dict[str, int]
 
 
 def measure_network(recipe: Recipe) -> Network:
@@ -74,13 +80,36 @@ def measure_network(recipe: Recipe) -> Network:
         bytes_per_image=per_image,
         embedding_width=task.head.embedding_width if task.head is not None else 0,
         trained_centres=task.head is not None and task.head.centres.requires_grad,
+        stored_bytes=_stored_bytes(task),
     )
 
 
-def measure_pace(recipe: Recipe, *, gpus: int, identities: int) -> float:
+def _stored_bytes(task: DistillationTask) -> dict[str, int]:
+    teacher = task.teacher.network if isinstance(task.teacher, CachedTeacher) else task.teacher
+    if teacher is None or teacher.can_learn:
+        return {}
+    kinds: list[Literal["none", "float16", "int8"]] = ["none", "float16", "int8"] if teacher.grid else ["none"]
+    names = {"none": "embeddings", "float16": "embeddings, tokens in float16", "int8": "embeddings, tokens in int8"}
+    return {names[kind]: _card_of(teacher, kind).bytes for kind in kinds}
+
+
+def _card_of(teacher: Teacher, tokens: Literal["none", "float16", "int8"]) -> TeacherCacheCard:
+    """Of one view of one image that nobody has seen."""
+    return TeacherCacheCard(
+        teacher=facts_of(teacher, output=None),
+        faces=CachedFaces(name="plan", fingerprint="", images=1),
+        augmentation={},
+        views=1,
+        tokens=tokens,
+        shard_rows=1,
+    )
+
+
+def measure_pace(recipe: Recipe, *, gpus: int, identities: int, recalled: bool = False) -> float:
     """Images/s of one of `gpus` devices by this machine's: forward and backward, without the optimiser's step.
 
-    The network is timed on the device's own images; the head on those of all, against at most _TIMED_CENTRES centres,
+    With `recalled` the teacher is not run: its outputs are there, as `facekd teacher cache` stores them. The network is
+    timed on the device's own images; the head on those of all, against at most _TIMED_CENTRES centres,
     and its time scaled to the device's share.
     """
     batch = batch_of_device(recipe, gpus)
@@ -90,6 +119,9 @@ def measure_pace(recipe: Recipe, *, gpus: int, identities: int) -> float:
     timed = max(2, min(rows, _TIMED_CENTRES))
     with preserved_random_state():
         task = _task(recipe, identities=2)
+        if recalled and task.teacher is not None:
+            reads_tokens = any(loss.needs_tokens for _, loss in task.losses())
+            task.teacher = CachedTeacher(task.teacher, _card_of(task.teacher, "float16" if reads_tokens else "none"))
         seconds = fastest_training([precision], task, _batch(task, batch))[0].seconds
         head = _task(recipe, identities=timed).head
         if head is not None:

@@ -59,6 +59,8 @@ class Plan:
         images_per_second: of all devices, if they never wait for each other: an upper bound. None where no figure of
             one device was given or measured.
         link_bytes_per_second: what a device then sends.
+        teacher_cache: bytes that the teacher's outputs of one view of all images take, by what is kept of them.
+        recalled_images_per_second: of all devices with the teacher's outputs stored; None where it was not measured.
         sample_rates: GB of memory -> the largest `head.sample_rate` that fits; None if not even the batch's own
             identities do.
     """
@@ -74,6 +76,8 @@ class Plan:
     images_per_second: float | None
     link_bytes_per_second: float | None
     sample_rates: dict[int, float | None]
+    teacher_cache: dict[str, int]
+    recalled_images_per_second: float | None = None
 
 
 def plan(
@@ -84,6 +88,7 @@ def plan(
     images: int,
     gpu_memory: Sequence[int] = (24, 40, 80, 141),
     images_per_second: float | None = None,
+    recalled_images_per_second: float | None = None,
 ) -> Plan:
     """Plans a run.
 
@@ -93,6 +98,7 @@ def plan(
         identities, images: of the training data.
         gpu_memory: GB (1e9 bytes) of the devices to find sample rates for.
         images_per_second: of one device with its share of the batch and of the centres.
+        recalled_images_per_second: the same with the teacher's outputs stored.
 
     Classes that a method holds whole on every device (the teacher's, `ofa`'s, `adadistill`'s) are not counted.
 
@@ -128,6 +134,8 @@ def plan(
         images_per_second=pace,
         link_bytes_per_second=None if steps_per_second is None else sum(communication.values()) * steps_per_second,
         sample_rates={gb: _largest_rate(memory, gb) for gb in gpu_memory},
+        teacher_cache={name: images * size for name, size in network.stored_bytes.items()},
+        recalled_images_per_second=None if recalled_images_per_second is None else gpus * recalled_images_per_second,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from facekd.common.hashing import parts_sha256
 from facekd.data.source import Source
 from facekd.distillation.fill_cache import fill_cache
+from facekd.distillation.teacher_cache import can_be_stored
 from facekd.recipe import Recipe
 from facekd.sweep.grid import SweepCell
 from facekd.training.log import Reporter
@@ -17,7 +18,7 @@ from facekd.training.log import Reporter
 
 def with_caches(cells: Sequence[SweepCell], *, views: int, out: Path) -> list[SweepCell]:
     """The cells, each with the folder its teacher's outputs go to; those whose teacher learns stay as they are."""
-    return [_with_cache(cell, views, out) if _learns_from_stored(cell.recipe) else cell for cell in cells]
+    return [_with_cache(cell, views, out) if can_be_stored(cell.recipe) else cell for cell in cells]
 
 
 def without_cache(recipe: Recipe) -> Recipe:
@@ -63,16 +64,6 @@ def fill_caches(
         )
         for key, reason in filled.broken[:3]:
             reporter.warn(f"image {key} left out: {reason} ({len(filled.broken)} in all)")
-
-
-def _learns_from_stored(recipe: Recipe) -> bool:
-    entries = recipe.entries()
-    return (
-        recipe.teacher is not None
-        and recipe.teacher.cache is None
-        and bool(entries)
-        and all(entry.method.teaches == "student" for entry in entries)
-    )
 
 
 def _with_cache(cell: SweepCell, views: int, out: Path) -> SweepCell:
