@@ -237,16 +237,18 @@ class Phone:
         except ConnectionLost as first:
             deadline = time.monotonic() + self._reconnect_s
             while True:
-                # A server that dies still takes connections for a moment, which it then drops.
                 time.sleep(min(self._poll_s, 1))
+                is_back = False
                 try:
                     self.require()
+                    is_back = True
                     return action()
-                except ConnectionLost as second:
-                    raise FacekdError(f"{what}: the connection was lost twice ({second})") from first
-                except UsageError as absent:
+                except (ConnectionLost, UsageError) as again:
+                    if is_back and isinstance(again, ConnectionLost):
+                        raise FacekdError(f"{what}: the connection was lost twice ({again})") from first
+                    # Not yet: a server that dies still takes connections for a moment, which it then drops.
                     if time.monotonic() > deadline:
-                        raise FacekdError(f"{what}: the connection was lost and did not come back: {absent}") from first
+                        raise FacekdError(f"{what}: the connection was lost and did not come back: {again}") from first
 
     def app_memory(self) -> dict[str, float | None]:
         """Resident and peak memory [MiB] of the demo app's process, which its benchmark has left running.

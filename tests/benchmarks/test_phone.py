@@ -22,15 +22,18 @@ with pytest.MonkeyPatch.context() as patch:
     from fake_adb import LATENCIES, FakePhone, Server
 
 
-def open_phone(server: Server, serial: str = "ONE") -> Phone:
-    return Phone(serial, host="127.0.0.1", port=server.server_address[1], poll_s=0.02, reconnect_s=0.3)
+def open_phone(server: Server, serial: str = "ONE", *, reconnect_s: float = 0.3) -> Phone:
+    return Phone(serial, host="127.0.0.1", port=server.server_address[1], poll_s=0.02, reconnect_s=reconnect_s)
 
 
-def measure(server: Server, subject: Subject, out: Path | None = None, **settings: Any) -> Any:
+def measure(
+    server: Server, subject: Subject, out: Path | None = None, *, reconnect_s: float = 0.3, **settings: Any
+) -> Any:
     rests: list[float] = []
     plan = PhoneRun(**{"runs": 50, "timeout_s": 0.2, "out": out, **settings})
     serials = list(server.phones)
-    return run_on_phones([open_phone(server, s) for s in serials], [subject], plan, sleep=rests.append), rests
+    phones = [open_phone(server, serial, reconnect_s=reconnect_s) for serial in serials]
+    return run_on_phones(phones, [subject], plan, sleep=rests.append), rests
 
 
 def test_a_measurement(server: Server, subject: Subject, phones: dict[str, FakePhone], tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ class DyingServer:
         adb = folder / "adb"
         adb.write_text(
             f"#!/bin/sh\necho x >> {self.asked}\n[ -e {self.revived}.no ] && exit 1\n"
-            f"for i in $(seq 100); do [ -e {self.revived} ] && exit 0; sleep 0.05; done\nexit 1\n"
+            f"for i in $(seq 1200); do [ -e {self.revived} ] && exit 0; sleep 0.05; done\nexit 1\n"
         )
         adb.chmod(0o755)
         monkeypatch.setenv("ADBUTILS_ADB_PATH", str(adb))
@@ -183,7 +186,7 @@ def test_a_killed_server_is_started_and_the_measurement_done_again(
 ) -> None:
     server = DyingServer(tmp_path, {"ONE": FakePhone(kills=request_)}, monkeypatch)
     server.revive()
-    records, _ = measure(server, subject, tmp_path / "r.jsonl")  # type: ignore[arg-type]
+    records, _ = measure(server, subject, tmp_path / "r.jsonl", reconnect_s=60)  # type: ignore[arg-type]
     assert server.asked.exists()
     assert records[0].latency.runs == 50
     assert read_records(tmp_path / "r.jsonl") == records
