@@ -176,7 +176,7 @@ def test_a_worker_that_says_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         Worker("net", threads=1, command=[sys.executable, "-c", program]) as worker,
     ):
         worker.ask("profile")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60  # not 600
 
 
 def test_runtimes_that_are_not_there() -> None:

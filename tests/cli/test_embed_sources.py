@@ -2,10 +2,8 @@
 
 import csv
 import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,19 +143,23 @@ def test_ctrl_c_then_the_same_command_gives_the_same_file(tmp_path: Path) -> Non
     model = create_model("mobilefacenet", **arguments)
     card = describe(model, kind="student", name="tiny", architecture="mobilefacenet", arguments=arguments)
     save_bundle(tmp_path / "bundle", model, card)
-    command = [sys.executable, "-m", "facekd", "embed", tmp_path / "bundle", "synthetic:identities=12,images=10"]
+    command = [sys.executable, "-m", "facekd", "embed", tmp_path / "bundle", "synthetic:identities=4,images=3"]
     command += ["--batch-size", "2", "--threads", "1", "--out"]
     ran = subprocess.run([*command, tmp_path / "whole.npz"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    with subprocess.Popen([*command, tmp_path / "e.npz"], stderr=subprocess.PIPE, text=True) as process:
-        state = tmp_path / "e.npz.parts" / "state.json"
-        while process.poll() is None and not (state.exists() and json.loads(state.read_text())["done"]):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    strike = (  # once the first images are safe: their rows are there, and the state says so
+        "import os, signal\nfrom facekd.cli import main\n"
+        "from facekd.evaluation.embedding_parts import EmbeddingParts\n"
+        "append = EmbeddingParts.append\n"
+        "def struck(parts, *given):\n    append(parts, *given)\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "EmbeddingParts.append = struck\nmain()\n"
+    )
+    words = [sys.executable, "-c", strike, *command[3:], tmp_path / "e.npz"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    said = ran.stderr
+    assert ran.returncode == 130, said
     assert said.startswith("facekd: interrupted: ") and said.count("\n") == 1
-    assert "of 120 images are kept in" in said
+    assert "of 12 images are kept in" in said
     ran = subprocess.run([*command, tmp_path / "e.npz"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "e.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()

@@ -1,7 +1,5 @@
 """Choosing the number format and layout by measuring, without a trace on the training."""
 
-import time
-
 import pytest
 import torch
 from torch import nn
@@ -22,11 +20,13 @@ def test_candidates_are_what_the_recipe_leaves_open() -> None:
     assert names("bf16", False) == ["bf16 NCHW"]
 
 
-def test_the_fastest_wins_and_measuring_leaves_no_trace() -> None:
+def test_the_fastest_wins_and_measuring_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     random = torch.get_rng_state()
     passes: dict[str, int] = {}
+    now = [0.0]
+    monkeypatch.setattr("facekd.training.precision.time.perf_counter", lambda: now[0])
     seconds = {"fp32 NCHW": 0.004, "fp32 NHWC": 0.002, "bf16 NCHW": 0.05, "bf16 NHWC": 0.006}
 
     def work(option: Precision) -> None:
@@ -37,7 +37,7 @@ def test_the_fastest_wins_and_measuring_leaves_no_trace() -> None:
             output = module(option.images(torch.randint(0, 255, (2, 3, 5, 5), dtype=torch.uint8)).float())
         assert output.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[option.name]
         output.sum().backward()
-        time.sleep(0.05 + 10 * seconds[option.describe()])
+        now[0] += 0.05 + 10 * seconds[option.describe()]
 
     order = fastest(candidates("auto", "auto", CPU), module, work)
     assert order[0].precision.describe() == "fp32 NHWC"
