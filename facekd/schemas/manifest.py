@@ -1,7 +1,7 @@
 """The manifest of an exported artefact: what the file expects and returns, how it was verified, and its hashes."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ LOG_FILE = "export.log"
 
 Precision = Literal["fp32", "fp16", "int8", "w8", "palette"]
 Layout = Literal["nchw", "nhwc"]
+SpaceId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A sha256, in hexadecimal digits."""
 
 
 class ArtefactInput(StrictSchema):
@@ -155,6 +157,26 @@ class BundleReference(StrictSchema):
     sha256: str
 
 
+class EmbeddingSpace(StrictSchema):
+    """Which stored embeddings this file's embeddings may be compared with.
+
+    Files of one bundle differ (fp32 and int8), so a file without this field is a space of its own.
+
+    Attributes:
+        id: of the space: that of the file's sha256, or of the file that it shares the space with.
+        compatible_with: earlier spaces whose stored embeddings stay in use, as backward-compatible training provides
+            (Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020). It holds in this direction
+            alone, and is not passed on.
+    """
+
+    id: SpaceId
+    compatible_with: list[SpaceId] = Field(default_factory=list, max_length=255)
+
+    def accepts(self, stored: str) -> bool:
+        """Whether embeddings of the space `stored` may be compared with this file's."""
+        return stored == self.id or stored in self.compatible_with
+
+
 class Manifest(StrictSchema):
     """A whole artefact. `files` covers every file but the manifest itself and the log.
 
@@ -164,6 +186,7 @@ class Manifest(StrictSchema):
         size_bytes: of the model file or folder.
         calibration: thresholds for the rates that a gallery needs; from the bundle, or measured with this very file.
         liveness: networks that tell a live face from a picture of one; None where none were given.
+        embedding_space: None: the file's own, which is the sha256 of `model` in `files`.
         operators: number of each operator in the file.
         partitions: parts that run in the accelerated delegate (XNNPACK); None where the runtime has none.
         usability: ONNX Runtime's verdict per mobile provider.
@@ -186,6 +209,7 @@ class Manifest(StrictSchema):
     thresholds: list[dict[str, Any]] = Field(default_factory=list)
     calibration: Calibration | None = None
     liveness: Liveness | None = None
+    embedding_space: EmbeddingSpace | None = None
     operators: dict[str, int]
     partitions: int | None = None
     usability: dict[str, dict[str, Any]] = Field(default_factory=dict)

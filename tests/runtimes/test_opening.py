@@ -19,6 +19,7 @@ from facekd.schemas.manifest import (
     GoldenFiles,
     Manifest,
     Parity,
+    read_manifest,
 )
 
 SPEC = InputSpec(size=(4, 4), colour="BGR", mean=(100, 110, 120), std=(50, 60, 70))
@@ -345,7 +346,7 @@ def test_what_stands_in_for_a_model_is_called_by_its_name(
 @pytest.mark.parametrize(("content", "words"), [*STAND_INS[:2], (b"", "was changed")])
 def test_what_stands_in_for_the_file_of_an_artefact_or_a_bundle(tmp_path: Path, content: bytes, words: str) -> None:
     from facekd.models.bundle import _read_weights
-    from facekd.schemas.manifest import read_manifest, verify_files
+    from facekd.schemas.manifest import verify_files
 
     folder = write_artefact(tmp_path / "artefact", preprocess="out")
     (folder / "model.onnx").write_bytes(content)
@@ -357,3 +358,20 @@ def test_what_stands_in_for_the_file_of_an_artefact_or_a_bundle(tmp_path: Path, 
     with pytest.raises(FacekdError, match=words) as refused:
         _read_weights(tmp_path / "weights.safetensors", "0" * 64)
     assert refused.value.exit_code == 1
+
+
+def test_a_manifest_may_state_the_space_of_its_embeddings(tmp_path: Path) -> None:
+    """Without it the file's own hash; ids are hashes, since the app names files by them."""
+    new, old, other = (digit * 64 for digit in "1ef")
+    assert read_manifest(write_artefact(tmp_path / "own", preprocess="out")).embedding_space is None
+    stated = {"id": new, "compatible_with": [old]}
+    space = read_manifest(write_artefact(tmp_path / "new", preprocess="out", embedding_space=stated)).embedding_space
+    assert space is not None
+    assert [space.accepts(stored) for stored in (new, old, other)] == [True, True, False]
+    for place, wrong in enumerate(
+        ({"id": "../x"}, {"id": new.upper()[:-1] + "F"}, {"id": new, "compatible_with": ["3"]}, {})
+    ):
+        folder = write_artefact(tmp_path / str(place), preprocess="out", embedding_space=wrong)
+        with pytest.raises(FacekdError, match=r"embedding_space\.(id|compatible_with)") as caught:
+            read_manifest(folder)
+        assert "\n" not in str(caught.value)

@@ -20,11 +20,21 @@ class FacekdApp : Application() {
 
     /** The one store of this model's samples: two would not see each other's changes. */
     fun store(manifest: Manifest): TemplateStore = synchronized(stores) {
-        // A file an embedding space: another model's samples, or another precision's, stay where they are until it returns.
-        // Not backed up nor moved to a new phone: without this phone's key it could not be read there.
-        val file = File(noBackupFilesDir, "$PREFIX${manifest.modelId.take(16)}.bin")
-        stores.getOrPut(manifest.modelId) { TemplateStore(file, manifest.modelId) { KeystoreKey.sealer(this) } }
+        val space = manifest.space
+        stores.getOrPut(space.id) {
+            TemplateStore(file(space.id), space, space.compatibleWith.associateWith(::file)) { KeystoreKey.sealer(this) }
+        }
     }
+
+    /**
+     * A file an embedding space: another model's samples, or another precision's, stay where they are until it returns.
+     * Not backed up nor moved to a new phone: without this phone's key it could not be read there.
+     */
+    private fun file(space: String) = File(noBackupFilesDir, "$PREFIX${space.take(16)}.bin")
+
+    /** Whether there are samples that this model cannot be compared with. */
+    fun keepsOthers(manifest: Manifest): Boolean =
+        noBackupFilesDir.listFiles().orEmpty().any { it.name.startsWith(PREFIX) && it != file(manifest.space.id) }
 
     /** The samples are read again from their file when they are next needed. */
     override fun onTrimMemory(level: Int) {

@@ -12,6 +12,7 @@ import java.io.IOException
 import java.text.DateFormat
 import java.util.Date
 import java.util.concurrent.Executors
+import org.facekd.core.Enrolled
 import org.facekd.core.Manifest
 import org.facekd.core.Review
 import org.facekd.core.Template
@@ -91,12 +92,12 @@ class PeopleActivity : GuardedActivity() {
         }
 
     private fun export(store: TemplateStore, uri: Uri, phrase: CharArray) {
-        write(uri, TemplateFormat.export(store.all(), requireNotNull(manifest).modelId, phrase))
+        write(uri, TemplateFormat.export(store.all(), requireNotNull(manifest).space.id, phrase))
         tell(getString(R.string.exported))
     }
 
     private fun exportOne(store: TemplateStore, uri: Uri, person: String) {
-        write(uri, personalData(person, requireNotNull(manifest).modelId, store.all()).toByteArray())
+        write(uri, personalData(person, requireNotNull(manifest).modelId, store.all().of(person)).toByteArray())
         tell(getString(R.string.exported))
     }
 
@@ -110,7 +111,7 @@ class PeopleActivity : GuardedActivity() {
         val bytes = contentResolver.openInputStream(uri)?.use { it.readBytes() } ?: throw IOException(getString(R.string.file_unopened))
         val known = store.all().map { Pair(it.person, it.createdMs) }.toSet()
         val found = try {
-            TemplateFormat.import(bytes, requireNotNull(manifest).modelId, phrase)
+            TemplateFormat.import(bytes, requireNotNull(manifest).space.id, phrase)
         } catch (error: TemplateException) {
             // It is the chosen file that is refused; those stored here are as they were.
             return tell(getString(R.string.import_refused, getString(Engine.why(error.reason, R.string.wrong_passphrase))))
@@ -133,8 +134,9 @@ class PeopleActivity : GuardedActivity() {
         work.execute {
             try {
                 task(current)
-                val people = current.all().groupBy { it.person }.toSortedMap()
+                val people = current.all().people()
                 runOnUiThread { show(people) }
+                current.takeCut()?.let { tell(getString(R.string.store_cut, it)) }
             } catch (error: TemplateException) {
                 tell(Engine.sentence(this, error))
             } catch (error: IOException) {
@@ -145,19 +147,18 @@ class PeopleActivity : GuardedActivity() {
         }
     }
 
-    private fun show(people: Map<String, List<Template>>) {
-        val names = people.keys.toList()
-        val rows = people.map { (name, samples) -> row(name, samples) }
+    private fun show(people: List<Enrolled>) {
+        val rows = people.map(::row)
         view<TextView>(R.id.hint).setText(if (rows.isEmpty()) R.string.nobody else R.string.tap_for_choices)
         view<ListView>(R.id.list).apply {
             adapter = ArrayAdapter(this@PeopleActivity, android.R.layout.simple_list_item_1, rows)
-            setOnItemClickListener { _, _, at, _ -> choices(names[at]) }
+            setOnItemClickListener { _, _, at, _ -> choices(people[at].person) }
         }
     }
 
-    private fun row(name: String, samples: List<Template>): String {
-        val count = resources.getQuantityString(R.plurals.samples, samples.size, name, samples.size)
-        val consent = samples.map { it.consent }.minByOrNull { it.givenMs } ?: return count
+    private fun row(enrolled: Enrolled): String {
+        val count = resources.getQuantityString(R.plurals.samples, enrolled.samples, enrolled.person, enrolled.samples)
+        val consent = enrolled.firstConsent
         val date = DateFormat.getDateInstance(DateFormat.MEDIUM).format(Date(consent.givenMs))
         return getString(R.string.row_with_consent, count, date, consent.textVersion)
     }

@@ -104,7 +104,7 @@ class Recognition(private val context: Context, private val settings: Settings, 
 
     /** What [person] agreed to, for [then]; null where it was nothing, or another text. Called back from the thread. */
     fun consentOf(person: String, then: (Consent?) -> Unit) = reading { store ->
-        val given = store.all().filter { it.person == person }.map { it.consent }
+        val given = store.all().of(person).map { it.consent }
         then(given.lastOrNull { it.textVersion == Questions.CONSENT_VERSION })
     }
 
@@ -138,6 +138,8 @@ class Recognition(private val context: Context, private val settings: Settings, 
             (mode as? Mode.Verify)?.let { if (it.person !in people) ask(Mode.Identify) }
             recogniser = Recogniser(context, current, threshold)
             summary = describe(current, threshold)
+            tellOfCut(current.store)
+            if (people.isEmpty() && FacekdApp.of(context).keepsOthers(current.manifest)) screen.fail(context.getString(R.string.enrol_anew))
         } catch (error: EngineException) {
             summary = error.message ?: ""
         } catch (error: TemplateException) {
@@ -179,6 +181,10 @@ class Recognition(private val context: Context, private val settings: Settings, 
         null.also { screen.fail(context.getString(R.string.picture_failed, error.message)) }
     } catch (error: IllegalArgumentException) {
         null.also { screen.fail(context.getString(R.string.picture_failed, error.message)) }
+    } catch (error: TemplateException) {
+        null.also { screen.fail(Engine.sentence(context, error)) }
+    } catch (error: IOException) {
+        null.also { screen.fail(context.getString(R.string.file_failed, error.message)) }
     }
 
     private fun follow(enrolling: Mode.Enrol, outcome: Outcome) {
@@ -240,11 +246,16 @@ class Recognition(private val context: Context, private val settings: Settings, 
         val current = engine ?: return
         try {
             work(current.store)
+            tellOfCut(current.store)
         } catch (error: TemplateException) {
             screen.fail(Engine.sentence(context, error))
         } catch (error: IOException) {
             screen.fail(context.getString(R.string.file_failed, error.message))
         }
+    }
+
+    private fun tellOfCut(store: TemplateStore) {
+        store.takeCut()?.let { screen.fail(context.getString(R.string.store_cut, it)) }
     }
 
     private fun timesLine(engine: Engine): String {

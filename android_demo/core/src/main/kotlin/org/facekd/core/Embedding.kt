@@ -60,16 +60,24 @@ fun unit(vector: FloatArray): FloatArray {
 
 /** Cosine of two vectors of the same width, -1 to 1. */
 fun cosine(a: FloatArray, b: FloatArray): Double {
-    require(a.size == b.size) { "embeddings of different models cannot be compared: widths ${a.size} and ${b.size}" }
+    requireOneWidth(a.size, b.size)
+    return cosine(a, b, 0)
+}
+
+/** Cosine of [a] and as many values of [b], from [from] on. */
+internal fun cosine(a: FloatArray, b: FloatArray, from: Int): Double {
     var dot = 0.0
     var aa = 0.0
     var bb = 0.0
     for (i in a.indices) {
-        dot += a[i].toDouble() * b[i]
+        dot += a[i].toDouble() * b[from + i]
         aa += a[i].toDouble() * a[i]
-        bb += b[i].toDouble() * b[i]
+        bb += b[from + i].toDouble() * b[from + i]
     }
     val lengths = sqrt(aa) * sqrt(bb)
     require(lengths > 0 && lengths.isFinite()) { "an embedding without direction cannot be compared" }
     return dot / lengths
 }
+
+internal fun requireOneWidth(a: Int, b: Int) =
+    require(a == b) { "embeddings of different models cannot be compared: widths $a and $b" }

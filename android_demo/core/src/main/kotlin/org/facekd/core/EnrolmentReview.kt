@@ -30,8 +30,9 @@ fun review(person: String, samples: List<FloatArray>, stored: List<Template>, th
         val means = all.map { i -> all.filter { it != i }.sumOf { scores[i][it] } / (samples.size - 1) }
         return Review.Odd(all.reversed().minByOrNull { means[it] }!!)
     }
-    val (own, others) = stored.partition { it.person == person }
-    if (own.isNotEmpty() && samples.any { identify(it, own, thresholdCos)?.person == null }) return Review.NameTaken
-    val nearest = samples.mapNotNull { identify(it, others, thresholdCos) }.maxByOrNull { it.scoreCos }
-    return nearest?.person?.let { Review.Known(it, nearest.scoreCos) } ?: Review.Fine
+    val gallery = Gallery.of(stored)
+    val own = samples.mapNotNull { gallery.nearestOf(person, it) }
+    if (own.any { it.scoreCos <= thresholdCos }) return Review.NameTaken
+    val known = samples.mapNotNull { gallery.nearest(it, except = person) }.maxByOrNull { it.scoreCos }
+    return known?.takeIf { it.scoreCos > thresholdCos }?.let { Review.Known(it.person, it.scoreCos) } ?: Review.Fine
 }

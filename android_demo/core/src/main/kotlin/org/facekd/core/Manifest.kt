@@ -9,8 +9,9 @@ class ManifestException(message: String) : Exception(message)
 /**
  * The part of an exported artefact's manifest.json that the app reads (`facekd export --target android`, schema 1).
  *
- * @property modelId sha256 of the model's file, which is its embedding space: the same bundle exported as float32 and as
- *     int8 gives embeddings that differ, and those of two files are never compared.
+ * @property modelId sha256 of the model's file.
+ * @property space of its embeddings: its own file's, unless the manifest states another. The same bundle exported as
+ *     float32 and as int8 gives embeddings that differ, and those of two files are never compared unasked.
  * @property files sha256 of each file, by path.
  * @property liveness networks of `facekd export --liveness`; null where there are none.
  */
@@ -18,6 +19,7 @@ class Manifest(
     val name: String,
     val model: String,
     val modelId: String,
+    val space: EmbeddingSpace,
     val input: InputSpec,
     val output: String,
     val width: Int,
@@ -58,10 +60,12 @@ class Manifest(
             require(colour == "RGB" || colour == "BGR") { "colour must be RGB or BGR, got $colour" }
             val output = root.fields("output")
             val golden = root.fields("golden")
+            val modelId = root.fields("files").text(root.text("model"))
             return Manifest(
                 name = root.text("name"),
                 model = root.text("model"),
-                modelId = root.fields("files").text(root.text("model")),
+                modelId = modelId,
+                space = if (root.states("embedding_space")) space(root.fields("embedding_space")) else EmbeddingSpace(modelId),
                 input = InputSpec(
                     size[0].toInt(),
                     size[1].toInt(),
@@ -101,6 +105,16 @@ class Manifest(
             require(models.isNotEmpty()) { "liveness has no networks" }
             return LivenessSpec(models, given.number("threshold"))
         }
+
+        private fun space(stated: Fields): EmbeddingSpace {
+            val others = stated.list("compatible_with").map { it as? String ?: "" }
+            val space = EmbeddingSpace(stated.text("id"), others)
+            // Files are named by it.
+            require((others + space.id).all(HASH::matches)) { "manifest.embedding_space must hold sha256 hashes" }
+            return space
+        }
+
+        private val HASH = Regex("[0-9a-f]{64}")
     }
 }
 
@@ -111,6 +125,8 @@ fun parseGoldenEmbedding(text: String): FloatArray =
 /** Typed access to a parsed object; errors name the field. */
 private class Fields(value: Any?, private val where: String) {
     private val map: Map<*, *> = requireNotNull(value as? Map<*, *>) { "$where must be an object" }
+
+    fun states(key: String): Boolean = map[key] != null
 
     fun text(key: String): String = requireNotNull(map[key] as? String) { "$where.$key must be a text" }
 

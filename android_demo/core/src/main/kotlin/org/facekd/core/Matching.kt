@@ -34,13 +34,13 @@ data class Match(val person: String?, val scoreCos: Double, val closest: String)
  * 1:N: the person of the most similar sample, or unknown unless it is above the threshold, which is how thresholds are
  * measured; null when nobody is enrolled.
  *
- * A flat search: right below about 10,000 samples.
+ * A flat search. A [Gallery] is searched as it is; of any other list one is made first.
  */
-fun identify(probe: FloatArray, templates: List<Template>, thresholdCos: Double): Match? {
-    val (best, score) = templates.map { Pair(it, cosine(probe, it.embedding)) }.maxByOrNull { it.second } ?: return null
-    return Match(if (score > thresholdCos) best.person else null, score, best.person)
-}
+fun identify(probe: FloatArray, templates: List<Template>, thresholdCos: Double): Match? =
+    Gallery.of(templates).nearest(probe)?.decide(thresholdCos)
 
 /** 1:1: is [probe] the person named? Null when they have no sample. */
 fun verify(probe: FloatArray, person: String, templates: List<Template>, thresholdCos: Double): Match? =
-    identify(probe, templates.filter { it.person == person }, thresholdCos)
+    Gallery.of(templates).nearestOf(person, probe)?.decide(thresholdCos)
+
+private fun Nearest.decide(thresholdCos: Double) = Match(if (scoreCos > thresholdCos) person else null, scoreCos, person)

@@ -5,6 +5,7 @@ import java.io.ByteArrayOutputStream
 import java.io.DataInputStream
 import java.io.DataOutputStream
 import java.io.IOException
+import java.nio.ByteBuffer
 
 /** Samples that cannot be read or written. Nothing was changed: after KEY_REFUSED the same may work later. */
 class TemplateException(val reason: Reason, message: String, cause: Throwable? = null) : Exception(message, cause) {
@@ -12,36 +13,23 @@ class TemplateException(val reason: Reason, message: String, cause: Throwable? =
 }
 
 /**
- * Enrolled samples as bytes, bound to one model.
+ * Enrolled samples as bytes, bound to one model and sealed whole: exports, and the app's own file up to version 2.
  *
  *     magic "FKTS" or "FKTX", version u16, model id (UTF-8 with u16 length)     readable, authenticated
  *     FKTX only: PBKDF2 rounds u32, salt of 16 bytes                            readable, authenticated
- *     start value (u8 length), AES-GCM of the samples                           the rest of the file
- *
- *     samples: width u16, count u32, each: person (UTF-8 with u16 length), created i64 in ms since 1970,
- *         consent given i64 in ms since 1970, version of its text u16,
- *         quality as float64: eye distance, roll, yaw, pitch, brightness, sharpness; float32 values
+ *     start value (u8 length), AES-GCM of the samples ([SampleCodec])           the rest of the file
  *
  * Big-endian. Version 1 had no consent and no quality, and was bound to a bundle whose exported files have different
- * embedding spaces: it is not read. FKTS is the app's own file under its Keystore key, FKTX an export under a passphrase.
+ * embedding spaces: it is not read. FKTS was the app's own file under its Keystore key ([StoreFile] has it since
+ * version 3), FKTX is an export under a passphrase.
  */
 object TemplateFormat {
     const val VERSION = 2
-    private const val STORE = 0x464B5453
+    internal const val STORE = 0x464B5453
     private const val EXPORT = 0x464B5458
     private const val LARGEST_ITERATIONS = 10_000_000
 
-    /**
-     * The app's own file.
-     *
-     * @throws TemplateException the key cannot be used now.
-     */
-    fun seal(templates: List<Template>, modelId: String, sealer: Sealer): ByteArray {
-        val header = header(STORE, modelId) {}
-        return join(header, sealer.seal(samples(templates), header))
-    }
-
-    /** @throws TemplateException it is not such a file, of another model, was changed, or the key cannot be used now. */
+    /** @throws TemplateException it is not a store of version 2, of another model, was changed, or the key cannot be used now. */
     fun open(bytes: ByteArray, modelId: String, sealer: Sealer): List<Template> = reading(bytes, STORE, modelId) { _, _ -> sealer }
 
     /** A file for another device or for safe keeping, readable with the passphrase alone. */
@@ -53,11 +41,20 @@ object TemplateFormat {
     ): ByteArray {
         require(passphrase.size >= SHORTEST_PASSPHRASE) { "the passphrase needs $SHORTEST_PASSPHRASE characters" }
         val salt = Sealer.newSalt()
-        val header = header(EXPORT, modelId) {
+        val bytes = ByteArrayOutputStream()
+        DataOutputStream(bytes).apply {
+            writeInt(EXPORT)
+            writeShort(VERSION)
+            utf8(modelId).let {
+                writeShort(it.size)
+                write(it)
+            }
             writeInt(iterations)
             write(salt)
         }
-        return join(header, Sealer.fromPassphrase(passphrase, salt, iterations).seal(samples(templates), header))
+        val header = bytes.toByteArray()
+        val sealed = Sealer.fromPassphrase(passphrase, salt, iterations).seal(SampleCodec.write(templates), header)
+        return header + sealed.iv.size.toByte() + sealed.iv + sealed.content
     }
 
     /** @throws TemplateException it is not an export, of another model, was changed, or the passphrase is wrong. */
@@ -66,37 +63,16 @@ object TemplateFormat {
 
     const val SHORTEST_PASSPHRASE = 8
 
-    private fun header(magic: Int, modelId: String, more: DataOutputStream.() -> Unit): ByteArray {
-        val bytes = ByteArrayOutputStream()
-        DataOutputStream(bytes).apply {
-            writeInt(magic)
-            writeShort(VERSION)
-            text(modelId)
-            more()
-        }
-        return bytes.toByteArray()
-    }
-
-    private fun join(header: ByteArray, sealed: Sealed): ByteArray =
-        header + sealed.iv.size.toByte() + sealed.iv + sealed.content
-
     private fun reading(bytes: ByteArray, magic: Int, modelId: String, key: (Int, ByteArray) -> Sealer): List<Template> {
         try {
             val input = DataInputStream(ByteArrayInputStream(bytes))
             if (input.readInt() != magic) throw refuse(TemplateException.Reason.NOT_TEMPLATES, "this is no facekd template file")
             val version = input.readUnsignedShort()
-            if (version > VERSION) {
-                throw refuse(TemplateException.Reason.NEWER_VERSION, "template file version $version: this app reads up to $VERSION")
-            }
+            if (version > VERSION) throw newer(version, VERSION)
             if (version == 1) throw refuse(TemplateException.Reason.OTHER_MODEL, "version 1 does not say which file of a model made it")
             if (version != VERSION) throw refuse(TemplateException.Reason.DAMAGED, "there is no version $version of this file")
-            val found = input.text()
-            if (found != modelId) {
-                throw refuse(
-                    TemplateException.Reason.OTHER_MODEL,
-                    "the samples were made by another model (${found.take(12)}..., this one is ${modelId.take(12)}...)",
-                )
-            }
+            val found = ByteArray(input.readUnsignedShort()).also { input.readFully(it) }.toString(Charsets.UTF_8)
+            if (found != modelId) throw otherModel(found, modelId)
             var iterations = 0
             var salt = ByteArray(0)
             if (magic == EXPORT) {
@@ -108,7 +84,7 @@ object TemplateFormat {
             val header = bytes.copyOf(bytes.size - input.available())
             val iv = ByteArray(input.readUnsignedByte()).also { input.readFully(it) }
             val content = ByteArray(input.available()).also { input.readFully(it) }
-            return templates(key(iterations, salt).open(Sealed(iv, content), header))
+            return SampleCodec.read(ByteBuffer.wrap(key(iterations, salt).open(Sealed(iv, content), header)))
         } catch (error: IOException) {
             throw TemplateException(TemplateException.Reason.DAMAGED, "the template file is cut short or damaged", error)
         } catch (error: TemplateException) {
@@ -118,56 +94,13 @@ object TemplateFormat {
         }
     }
 
-    private fun samples(templates: List<Template>): ByteArray {
-        val width = templates.firstOrNull()?.embedding?.size ?: 0
-        val bytes = ByteArrayOutputStream()
-        DataOutputStream(bytes).apply {
-            writeShort(width)
-            writeInt(templates.size)
-            for (template in templates) {
-                require(template.embedding.size == width) { "samples of one model have one width" }
-                text(template.person)
-                writeLong(template.createdMs)
-                writeLong(template.consent.givenMs)
-                writeShort(template.consent.textVersion)
-                val (eyes, pose, brightness, sharpness) = template.quality
-                for (value in listOf(eyes, pose.rollDegrees, pose.yaw, pose.pitch, brightness, sharpness)) writeDouble(value)
-                template.embedding.forEach { writeFloat(it) }
-            }
-        }
-        return bytes.toByteArray()
-    }
+    internal fun newer(version: Int, newest: Int) =
+        refuse(TemplateException.Reason.NEWER_VERSION, "template file version $version: this app reads up to $newest")
 
-    private fun templates(content: ByteArray): List<Template> {
-        val input = DataInputStream(ByteArrayInputStream(content))
-        val width = input.readUnsignedShort()
-        val count = input.readInt()
-        val out = mutableListOf<Template>()
-        repeat(count) {
-            val person = input.text()
-            val created = input.readLong()
-            val consent = Consent(input.readLong(), input.readUnsignedShort())
-            val eyes = input.readDouble()
-            val pose = Pose(input.readDouble(), input.readDouble(), input.readDouble())
-            val quality = Quality(eyes, pose, input.readDouble(), input.readDouble())
-            out += Template(person, FloatArray(width) { input.readFloat() }, created, consent, quality)
-        }
-        if (input.available() > 0) throw IOException("more after the last sample")
-        return out
-    }
+    internal fun otherModel(found: String, own: String) = refuse(
+        TemplateException.Reason.OTHER_MODEL,
+        "the samples were made by another model (${found.take(12)}..., this one is ${own.take(12)}...)",
+    )
 
     private fun refuse(reason: TemplateException.Reason, message: String) = TemplateException(reason, message)
-}
-
-private fun DataOutputStream.text(text: String) {
-    val bytes = text.toByteArray(Charsets.UTF_8)
-    require(bytes.size <= 0xFFFF) { "a name of ${bytes.size} bytes is too long" }
-    writeShort(bytes.size)
-    write(bytes)
-}
-
-private fun DataInputStream.text(): String {
-    val bytes = ByteArray(readUnsignedShort())
-    readFully(bytes)
-    return bytes.toString(Charsets.UTF_8)
 }

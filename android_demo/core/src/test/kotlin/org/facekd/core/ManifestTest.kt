@@ -40,6 +40,21 @@ class ManifestTest {
     }
 
     @Test
+    fun theSpaceIsTheFilesUnlessTheManifestStatesAnother() {
+        assertEquals("ab", Manifest.parse(text).space.id)
+        assertEquals(emptyList<String>(), Manifest.parse(text).space.compatibleWith)
+        val (id, older) = listOf("1", "e").map { it.repeat(64) }
+        fun stating(space: String) = Manifest.parse(text.replace("\"files\"", "\"embedding_space\": $space, \"files\""))
+        val stated = stating("{\"id\": \"$id\", \"compatible_with\": [\"$older\"]}")
+        assertEquals(listOf(id, "ab"), listOf(stated.space.id, stated.modelId))
+        assertEquals(listOf(true, true, false), listOf(id, older, "ab").map(stated.space::accepts))
+        assertEquals("ab", stating("null").space.id)
+        for (wrong in listOf("{\"id\": \"../x\", \"compatible_with\": []}", "{\"id\": \"$id\", \"compatible_with\": [3]}", "{\"id\": \"$id\"}", "3")) {
+            assertTrue(assertThrows(ManifestException::class.java) { stating(wrong) }.message!!.contains("embedding_space"))
+        }
+    }
+
+    @Test
     fun offersEachRateOnceWithItsStrictestThreshold() {
         assertEquals(listOf(Threshold(0.01, 0.6, "b"), Threshold(0.001, 0.7, "a")), Manifest.parse(text).rates)
     }

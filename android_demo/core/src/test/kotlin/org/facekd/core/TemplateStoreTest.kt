@@ -90,13 +90,13 @@ class TemplateStoreTest {
 
     @Test
     fun namesAndEmbeddingsAreNotInTheClear() {
-        val bytes = TemplateFormat.seal(listOf(sample("Adalovelace")), model, sealer)
+        val bytes = oldStore(listOf(sample("Adalovelace")), model, sealer)
         assertFalse(String(bytes, Charsets.ISO_8859_1).contains("Adalovelace"))
     }
 
     @Test
     fun everyChangedByteIsRefused() {
-        val bytes = TemplateFormat.seal(listOf(sample("Ada")), model, sealer)
+        val bytes = oldStore(listOf(sample("Ada")), model, sealer)
         for (at in bytes.indices) {
             val changed = bytes.copyOf().also { it[at] = (it[at].toInt() xor (1 shl random.nextInt(8))).toByte() }
             assertThrows("byte $at", TemplateException::class.java) { TemplateFormat.open(changed, model, sealer) }
@@ -105,7 +105,7 @@ class TemplateStoreTest {
 
     @Test
     fun everyTruncationAndExtensionIsRefused() {
-        val bytes = TemplateFormat.seal(listOf(sample("Ada")), model, sealer)
+        val bytes = oldStore(listOf(sample("Ada")), model, sealer)
         for (length in bytes.indices) {
             assertThrows("length $length", TemplateException::class.java) { TemplateFormat.open(bytes.copyOf(length), model, sealer) }
         }
@@ -114,7 +114,7 @@ class TemplateStoreTest {
 
     @Test
     fun refusalsSayWhy() {
-        val bytes = TemplateFormat.seal(listOf(sample("Ada")), model, sealer)
+        val bytes = oldStore(listOf(sample("Ada")), model, sealer)
         assertEquals(TemplateException.Reason.OTHER_MODEL, reason { TemplateFormat.open(bytes, "b".repeat(64), sealer) })
         assertEquals(TemplateException.Reason.NOT_TEMPLATES, reason { TemplateFormat.open("JFIF....".toByteArray(), model, sealer) })
         val older = bytes.copyOf().also { it[5] = 1 }
@@ -198,7 +198,7 @@ class TemplateStoreTest {
     @Test
     fun twoSealsOfTheSameDiffer() {
         val samples = listOf(sample("Ada"))
-        assertFalse(TemplateFormat.seal(samples, model, sealer).contentEquals(TemplateFormat.seal(samples, model, sealer)))
+        assertFalse(oldStore(samples, model, sealer).contentEquals(oldStore(samples, model, sealer)))
     }
 
     @Test

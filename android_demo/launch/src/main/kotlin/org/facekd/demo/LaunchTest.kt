@@ -99,9 +99,23 @@ class LaunchTest {
     fun anotherModelsSamplesAreNotThisOnes() {
         val before = File(Phone.app.noBackupFilesDir, "templates-${"0".repeat(16)}.bin").apply { writeText("of another model") }
         val activity = Phone.open().get()
+        assertEquals(activity.getString(R.string.error_until_tapped, activity.getString(R.string.enrol_anew)), Phone.says(activity))
         assertEquals(listOf(activity.getString(R.string.nobody_enrolled)), Phone.show(activity, "a0"))
         Phone.enrol(activity, "Ada", "a0", "a1", "a2")
         assertEquals("of another model", before.readText())
+    }
+
+    @Test
+    fun aDamagedEndOfTheSamplesIsSaidOnTheScreen() {
+        val first = Phone.open()
+        Phone.enrol(first.get(), "Ada", "a0", "a1", "a2")
+        first.pause().stop().destroy()
+        val file = Phone.app.noBackupFilesDir.listFiles()!!.single { it.name.startsWith("templates-") }
+        file.appendBytes(ByteArray(100) { 7 }) // of a sample that a power cut interrupted
+        Phone.app.onTrimMemory(80)
+        val activity = Phone.open().get()
+        assertEquals(activity.getString(R.string.error_until_tapped, activity.getString(R.string.store_cut, 100)), Phone.says(activity))
+        assertEquals(listOf("Ada"), Phone.show(activity, "a3", "a0", "a3"))
     }
 
     @Test
