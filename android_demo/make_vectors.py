@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Makes core's test vectors from OpenCV and facekd, on drawn faces: python android_demo/make_vectors.py DETECTOR
 
-Writes vectors.json, session.json, enrolment.json, liveness.json and faces.bin in core/src/test/resources, the same each
-time; tests/android regenerates and compares them, so that the Kotlin code and the Python it mirrors cannot drift apart.
-session.json and enrolment.json come from tests/android/session_reference.py, liveness.json from liveness_reference.py;
-tests/demo runs the page's JavaScript on them too. DETECTOR is YuNet's .onnx; its weights are not copied.
+Writes vectors.json, session.json, enrolment.json, gallery.json, liveness.json and faces.bin in core/src/test/resources,
+the same each time; tests/android regenerates and compares them, so that the Kotlin code and the Python it mirrors
+cannot drift apart. session.json and enrolment.json come from tests/android/session_reference.py, gallery.json from
+gallery_reference.py, liveness.json from liveness_reference.py; tests/demo runs the page's JavaScript on them too.
+DETECTOR is YuNet's .onnx; its weights are not copied.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from facekd.schemas.input_spec import InputSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.android import liveness_reference
+from tests.android.gallery_reference import galleries
 from tests.android.session_reference import measures, reviews, sequences
 
 RESOURCES = Path(__file__).resolve().parent / "core/src/test/resources"
@@ -179,6 +181,7 @@ def main() -> None:
     (given.out / "enrolment.json").write_text(json.dumps(reviews()) + "\n", encoding="utf-8")
     liveness = json.dumps(liveness_reference.sequences())
     (given.out / "liveness.json").write_text(liveness + "\n", encoding="utf-8")
+    (given.out / "gallery.json").write_text(json.dumps(galleries()) + "\n", encoding="utf-8")
     (given.out / "faces.bin").write_bytes(faces)
     print(f"{given.out}: {len(vectors['detector']['faces'])} faces")
 

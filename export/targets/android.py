@@ -10,9 +10,9 @@ from facekd.export.targets.onnx import OnnxTarget
 class AndroidTarget(OnnxTarget):
     """ONNX with the app's conventions: NCHW, batch 1 (mobile providers want fixed shapes), normalised by the app.
 
-    The app reads from manifest.json: `model`, `input` (size, colour, mean, std), `output.width`, `thresholds`, `bundle`
-    (whose sha256 is the model id stored with each template) and `golden` (the crop, its embedding and the cosine below
-    which a provider is refused).
+    The app reads from manifest.json: `model`, `input` (size, colour, mean, std), `output.width`, `calibration`,
+    `thresholds`, `files` (the model's sha256 is the model id stored with each template) and `golden` (the crop, its
+    embedding and the cosine below which a provider is refused).
     """
 
     name = "android"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from facekd.common.errors import FacekdError, UsageError
 from facekd.runtimes.encoding import Layout
 from facekd.runtimes.opening import open_artefact, open_file
+from facekd.schemas.calibration import Calibration
 from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import MANIFEST_FILE, read_manifest, verify_files
 
@@ -32,7 +33,8 @@ class FaceModel:
     """The face model as the page needs it.
 
     Attributes:
-        thresholds: as in the artefact's manifest (far, threshold_cos, dataset); empty: similarities without decisions.
+        thresholds: as in the artefact's manifest (far, threshold_cos, dataset), of single comparisons.
+        calibration: likewise, for galleries; None and no thresholds: similarities without decisions.
         takes_pixels: the file normalises RGB pixels itself.
         golden: None for a foreign file.
         output: name of the embedding among the file's outputs.
@@ -50,6 +52,7 @@ class FaceModel:
     thresholds: list[dict[str, Any]]
     golden: Golden | None
     output: str
+    calibration: Calibration | None = None
 
 
 def open_face_model(
@@ -122,4 +125,5 @@ def open_face_model(
         thresholds=manifest.thresholds,
         golden=golden,
         output=embedder.session.output.name,
+        calibration=manifest.calibration,
     )

@@ -95,6 +95,7 @@ def _config(model: FaceModel) -> dict[str, Any]:
         "output": model.output,
         "embedding_width": model.embedding_width,
         "thresholds": model.thresholds,
+        "calibration": None if model.calibration is None else model.calibration.model_dump(),
         "golden": golden,
     }
 

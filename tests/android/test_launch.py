@@ -58,9 +58,9 @@ def test_every_screen_starts_and_is_photographed(demo: Path, robolectric: Path, 
 
 
 @pytest.mark.slow
-def test_sequences_of_real_faces(demo: Path, robolectric: Path, shared: Path, tmp_path: Path) -> None:
-    """LFW's photographs before the camera, EdgeFace-XS and YuNet behind it."""
+def test_sequences_and_promises_on_real_faces(demo: Path, robolectric: Path, shared: Path, tmp_path: Path) -> None:
+    """LFW's photographs before the camera, EdgeFace-XS with a calibration and YuNet behind it."""
     if not (shared / "data/lfw_raw").is_dir():
         pytest.skip(f"no photographs of LFW in {shared / 'data' / 'lfw_raw'}")
     real = material(demo, tmp_path / "real", "--shared", shared)
-    launch(demo, robolectric, "--material", real, "--only", "SequenceTest")
+    launch(demo, robolectric, "--material", real, "--only", "SequenceTest", "PromiseTest")

@@ -269,8 +269,9 @@ def test_an_exported_student_passes_its_golden_face(
     words = page.inner_text("#model")
     assert f"{model.name} · fp32 · 16 numbers" in words
     assert float(words.split("self-test cosine ")[1].split()[0]) > 0.9999
-    assert page.locator("#far option").all_text_contents() == ["1 in 10", "1 in 100"]
-    assert "Threshold 0.400, measured on drawn" in page.inner_text("#far_note")
+    assert page.locator("#promise option").all_text_contents()[1:] == ["1 in 100", "1 in 1,000", "1 in 10,000"]
+    note = page.inner_text("#promise_note")
+    assert "1 in 100 strangers, nobody enrolled yet. Threshold 0.400. Measured on drawn for one comparison only" in note
 
 
 def test_a_browser_that_computes_something_else_is_refused(

@@ -2,11 +2,13 @@
 
 import { showFaces, showPeople, showTimes } from "./panels.js";
 import { People } from "./people.js";
+import { NamingPromise } from "./promise.js";
 import { quality, refusal, WORDS } from "./quality.js";
 import { Recogniser } from "./recogniser.js";
 import { RecognitionSession } from "./session.js";
 import { drawScene } from "./stage.js";
 import { StageTimes } from "./statistics.js";
+import { ThresholdTable } from "./thresholds.js";
 
 const MOST_FACES = 5; // a crowd must not stop the picture
 const CAMERA_SAMPLES = 3;
@@ -16,6 +18,7 @@ const CONSENT_VERSION = 1; // of the text in index.html: a change of its meaning
 const $ = (id) => document.getElementById(id);
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
 const people = new People();
+const promise = new NamingPromise(people, $("promise"), $("promise_row"), $("promise_note"));
 const recogniser = new Recogniser();
 const times = new StageTimes();
 let size; // of an aligned crop, in pixels
@@ -32,7 +35,7 @@ try {
   const started = await recogniser.start();
   size = started.config.input.size;
   describe(started);
-  offerRates(started.config.thresholds);
+  promise.offer(ThresholdTable.of(started.config));
   for (const id of ["camera", "picture", "enrol_camera", "enrol_picture"]) $(id).disabled = false;
   $("loading").textContent = "Start the camera, or look at a picture.";
 } catch (error) {
@@ -46,30 +49,9 @@ function describe({ config, threads, loadMs, cosine }) {
   $("model").textContent = `${config.name} · ${config.precision} · ${config.embedding_width} numbers a face\n${test} · ${plural} · loaded in ${(loadMs / 1000).toFixed(1)} s`;
 }
 
-/** One choice a rate, to begin with 1 in 1000 or the strictest; where several data sets measured one, the strictest. */
-function offerRates(thresholds) {
-  const strictest = new Map();
-  for (const measured of thresholds) {
-    if (!(strictest.get(measured.far)?.threshold_cos >= measured.threshold_cos)) strictest.set(measured.far, measured);
-  }
-  for (const { far, threshold_cos: cos, dataset } of [...strictest.values()].sort((a, b) => b.far - a.far)) {
-    const option = new Option(`1 in ${Math.round(1 / far).toLocaleString("en")}`, String(cos));
-    option.dataset.note = `Threshold ${cos.toFixed(3)}, measured on ${dataset}. Other people than those may differ.`;
-    option.selected = far === 1e-3 || !strictest.has(1e-3);
-    $("far").add(option);
-  }
-  $("far_row").hidden = strictest.size === 0;
-  noteRate();
-}
-
-function noteRate() {
-  $("far_note").textContent =
-    $("far").selectedOptions[0]?.dataset.note ??
-    "This model has no measured thresholds, so nobody is named: the page shows whom a face resembles most.";
-}
-
-function threshold() {
-  return $("far").value === "" ? null : Number($("far").value);
+/** The person of "Is it them?"; null while everyone is asked for. */
+function askedFor() {
+  return question() === "verify" && $("whom").value !== "" ? $("whom").value : null;
 }
 
 // Looking at pictures.
@@ -153,20 +135,21 @@ async function read(file) {
 /** Says of each face of a picture who it is, and shows both; `ms` are the times of the stages before. */
 function judge(picture, timeMs = 0, ms = null) {
   const begun = performance.now();
-  const limit = threshold();
-  const asked = question() === "verify" && $("whom").value !== "" ? $("whom").value : null;
+  const asked = askedFor();
+  const holds = promise.limits(asked);
   const embedded = picture.faces.filter((face) => face.embedding);
   const judging = picture.isStill ? new RecognitionSession(1) : session; // a picture that stands alone has no others
   const { faces } = judging.look(
     picture.bitmap,
     timeMs,
     embedded.map((face) => ({ ...face, quality: quality(face, size) })),
-    limit,
-    (embedding) => people.match(embedding, limit, asked),
+    promise.pairLimit,
+    // What cannot be promised is not said.
+    (embedding) => (holds?.kept === false ? null : people.match(embedding, holds?.cos ?? null, asked)),
   );
   const rest = picture.faces.filter((face) => !face.embedding); // of a crowd
   if (!picture.isStill && faces.some(({ verdict }) => verdict === "person" || verdict === "unknown")) acknowledge();
-  const said = [...faces.map((face) => ({ ...face, ...words(face, asked, limit, picture.isStill) })), ...rest.map(unnamed)];
+  const said = [...faces.map((face) => ({ ...face, ...words(face, asked, holds, picture.isStill) })), ...rest.map(unnamed)];
   if (ms) {
     times.add({ ...ms, match: performance.now() - begun });
     showTimes($("times"), times.medians());
@@ -184,7 +167,8 @@ function show(picture, faces) {
     const isMirrored = !seen.isStill && (camera?.mirrored ?? true);
     drawScene($("view"), seen.bitmap, seen.bitmap.width, seen.bitmap.height, faces, isMirrored);
   }
-  showFaces($("faces"), faces, size, threshold());
+  const holds = promise.limits(askedFor());
+  showFaces($("faces"), faces, size, holds?.kept ? holds.cos : null);
   // For those who hear the page: who is there, when that changes.
   put("heard", faces.map(({ says }) => says).join(", "));
 }
@@ -194,14 +178,17 @@ function unnamed(face) {
 }
 
 /** What a verdict of the session is called. */
-function words({ verdict, fault, match }, asked, limit, isStill) {
+function words({ verdict, fault, match }, asked, holds, isStill) {
+  if (verdict === "nobody_enrolled" && people.count() > 0) {
+    return { state: "neutral", label: "not named", says: "Not named: the promise is not supported" };
+  }
   if (verdict === "nobody_enrolled") return { state: "neutral", label: "", says: "A face; nobody is enrolled" };
   if (verdict === "unusable") {
     const text = WORDS[fault][isStill ? 0 : 1];
     return { state: "neutral", label: text, says: `Not named: ${text}` };
   }
   const score = match.score.toFixed(2);
-  if (limit === null) return { state: "neutral", label: `like ${match.closest} ${score}`, says: `Most like ${match.closest}` };
+  if (holds === null) return { state: "neutral", label: `like ${match.closest} ${score}`, says: `Most like ${match.closest}` };
   if (verdict === "undecided") return { state: "neutral", label: "hold still", says: "Not named yet: hold still" };
   const isThem = verdict === "person";
   const state = isThem ? "known" : "unknown";
@@ -216,7 +203,7 @@ function question() {
 
 for (const input of document.querySelectorAll("input[name=question]")) input.addEventListener("change", refresh);
 $("whom").addEventListener("change", refresh);
-$("far").addEventListener("change", refresh);
+$("promise").addEventListener("change", refresh);
 
 /** After a change of the question or of the people: the lists, and a still picture, say what holds now. */
 function refresh() {
@@ -232,7 +219,7 @@ function refresh() {
   ]);
   $("nobody").hidden = list.length > 0;
   $("forget").hidden = list.length < 2;
-  noteRate();
+  promise.say(askedFor());
   session.reset();
   if (seen.isStill) judge(seen);
   else show(seen, shown.map(unnamed)); // The next frame answers.
@@ -318,7 +305,7 @@ function takeSample(faces) {
 }
 
 function reviewed(name, samples) {
-  return people.review(name, samples.map(({ embedding }) => embedding), threshold());
+  return people.review(name, samples.map(({ embedding }) => embedding), promise.pairLimit, promise.galleryLimit);
 }
 
 $("enrol_file").addEventListener("change", async () => {

@@ -40,9 +40,10 @@ export class People {
    * Whether new samples may be kept under `name`: core's EnrolmentReview.kt says the rules, and why.
    *
    * @param threshold cosine above which two pass as one person; null: nothing can be said
+   * @param ofGallery cosine above which somebody of another name is recognised
    * @returns {kind: "fine", "odd", "name_taken" or "known", sample: the odd one, person: who it is already}
    */
-  review(name, embeddings, threshold) {
+  review(name, embeddings, threshold, ofGallery = threshold) {
     const said = (kind, sample = null, person = null) => ({ kind, sample, person });
     if (threshold === null) return said("fine");
     const scores = embeddings.map((a, i) => embeddings.flatMap((b, j) => (i === j ? [] : [cosine(a, b)])));
@@ -54,13 +55,18 @@ export class People {
     const others = this.#samples.filter((sample) => !own.includes(sample));
     const passes = (embedding) => nearest(embedding, own)?.score > threshold;
     if (own.length > 0 && !embeddings.every(passes)) return said("name_taken");
-    const known = embeddings.map((e) => nearest(e, others)).filter((found) => found?.score > threshold);
+    const known = embeddings.map((e) => nearest(e, others)).filter((found) => found?.score > ofGallery);
     known.sort((a, b) => b.score - a.score);
     return known.length > 0 ? said("known", null, known[0].name) : said("fine");
   }
 
   #of(name) {
     return this.#samples.filter((sample) => sample.name === name);
+  }
+
+  /** Samples of everyone, or of `name`. */
+  count(name = null) {
+    return name === null ? this.#samples.length : this.#of(name).length;
   }
 
   remove(name) {

@@ -68,7 +68,7 @@ class Engine private constructor(
          */
         fun load(context: Context, provider: Provider): Engine = usable(context) {
             val manifest = manifest(context)
-            if (manifest.rates.isEmpty()) throw EngineException(context.getString(R.string.no_thresholds))
+            if (manifest.table == null) throw EngineException(context.getString(R.string.no_thresholds))
             fun file(path: String) = verified(context, path, manifest)
             val crop = Pictures.decode(file(manifest.goldenCrop))
             val golden = parseGoldenEmbedding(file(manifest.goldenEmbedding).toString(Charsets.UTF_8))

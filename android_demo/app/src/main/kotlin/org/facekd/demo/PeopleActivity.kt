@@ -13,6 +13,7 @@ import java.text.DateFormat
 import java.util.Date
 import java.util.concurrent.Executors
 import org.facekd.core.Enrolled
+import org.facekd.core.GalleryThreshold
 import org.facekd.core.Manifest
 import org.facekd.core.Review
 import org.facekd.core.Template
@@ -124,8 +125,11 @@ class PeopleActivity : GuardedActivity() {
 
     /** As in enrolling: a file must not put somebody's samples under another person's name, nor the same person under two. */
     private fun isAnotherPersons(person: String, samples: List<Template>, stored: List<Template>): Boolean {
-        val threshold = Settings(this).threshold(requireNotNull(manifest)) ?: return false
-        return samples.any { review(person, listOf(it.embedding), stored, threshold.cos) != Review.Fine }
+        val table = requireNotNull(manifest).table ?: return false
+        val promise = Settings(this).promise
+        val pair = table.pairCos(promise)
+        val gallery = (table.forGallery(promise, stored.size) as? GalleryThreshold.Kept)?.threshold?.cos ?: pair
+        return samples.any { review(person, listOf(it.embedding), stored, pair, gallery) != Review.Fine }
     }
 
     /** Does [task] in the background, one after another, and shows the list as it is afterwards. */

@@ -5,6 +5,8 @@ import org.facekd.core.Consent
 import org.facekd.core.EnrolmentPolicy
 import org.facekd.core.Face
 import org.facekd.core.FaceDetector
+import org.facekd.core.Gallery
+import org.facekd.core.GalleryThreshold
 import org.facekd.core.Judged
 import org.facekd.core.Observation
 import org.facekd.core.Quality
@@ -13,7 +15,7 @@ import org.facekd.core.Refusal
 import org.facekd.core.RgbImage
 import org.facekd.core.Stage
 import org.facekd.core.Template
-import org.facekd.core.Threshold
+import org.facekd.core.ThresholdTable
 import org.facekd.core.Verdict
 import org.facekd.core.identify
 import org.facekd.core.verify
@@ -34,7 +36,7 @@ sealed class Mode {
 class Outcome(val labels: List<Labelled>, val refusal: Refusal? = null)
 
 /** From a picture to names, on the engine's thread. */
-class Recogniser(private val context: Context, private val engine: Engine, val threshold: Threshold) {
+class Recogniser(private val context: Context, private val engine: Engine, val table: ThresholdTable, val promise: Double?) {
     private val policy = EnrolmentPolicy()
     private val session = RecognitionSession()
     private var asked: Mode? = null
@@ -48,13 +50,29 @@ class Recogniser(private val context: Context, private val engine: Engine, val t
         // The largest few: a crowd must not stop the picture.
         val largest = faces.sortedByDescending { it.box.width * it.box.height }.take(MOST_FACES)
         val samples = engine.store.all()
-        val frame = session.look(image, timeMs, largest.map { observe(image, it) }, threshold.cos) { probe ->
+        val limit = (limits(mode, samples) as? GalleryThreshold.Kept)?.threshold?.cos
+        val frame = session.look(image, timeMs, largest.map { observe(image, it) }, pairCos) { probe ->
+            if (limit == null) return@look null // What cannot be promised is not said.
             engine.times.time(Stage.MATCH) {
-                if (mode is Mode.Verify) verify(probe, mode.person, samples, threshold.cos) else identify(probe, samples, threshold.cos)
+                if (mode is Mode.Verify) verify(probe, mode.person, samples, limit) else identify(probe, samples, limit)
             }
         }
-        return Outcome(frame.faces.map { label(it, mode) })
+        val nobody = if (limit == null) R.string.not_named else R.string.nobody_enrolled
+        return Outcome(frame.faces.map { label(it, mode, nobody) })
     }
+
+    /** What the promise comes to for those whom [mode] compares with. */
+    fun limits(mode: Mode, samples: Gallery): GalleryThreshold {
+        val compared = if (mode is Mode.Verify) samples.count(mode.person) else samples.size
+        return table.forGallery(promise, compared)
+    }
+
+    /** Above it somebody of all [samples] is recognised; that of a pair where nothing can be promised. */
+    fun galleryCos(samples: Gallery): Double =
+        (limits(Mode.Identify, samples) as? GalleryThreshold.Kept)?.threshold?.cos ?: pairCos
+
+    /** Above it two embeddings pass as one person. */
+    val pairCos: Double = table.pairCos(promise)
 
     /** The pictures that follow have nothing to do with those before. */
     fun forget() = session.reset()
@@ -87,11 +105,11 @@ class Recogniser(private val context: Context, private val engine: Engine, val t
         return Outcome(faces.map { Labelled(it, text, text, false, false) }, refusal)
     }
 
-    private fun label(judged: Judged, mode: Mode): Labelled {
+    private fun label(judged: Judged, mode: Mode, nobody: Int): Labelled {
         val text = when (judged.verdict) {
             Verdict.UNUSABLE -> context.getString(judged.fault?.let(::advice) ?: R.string.advice_hold_still)
             Verdict.UNDECIDED -> context.getString(R.string.advice_hold_still)
-            Verdict.NOBODY_ENROLLED -> context.getString(R.string.nobody_enrolled)
+            Verdict.NOBODY_ENROLLED -> context.getString(nobody)
             Verdict.PERSON -> if (mode is Mode.Verify) context.getString(R.string.is_person, mode.person) else judged.match?.person ?: ""
             Verdict.UNKNOWN -> if (mode is Mode.Verify) context.getString(R.string.not_person, mode.person) else context.getString(R.string.unknown)
         }

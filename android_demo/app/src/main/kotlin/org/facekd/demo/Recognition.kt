@@ -15,7 +15,6 @@ import org.facekd.core.Stage
 import org.facekd.core.Template
 import org.facekd.core.TemplateException
 import org.facekd.core.TemplateStore
-import org.facekd.core.Threshold
 import org.facekd.core.review
 
 /** The networks, the question and an enrolment, on a thread of their own; what comes of them is the screen's. */
@@ -66,8 +65,13 @@ class Recognition(private val context: Context, private val settings: Settings, 
     val isReady: Boolean get() = recogniser != null
 
     fun ask(next: Mode) {
+        val isOther = next is Mode.Verify || mode is Mode.Verify // another question, another threshold
         mode = next
         screen.questionChanged()
+        if (isOther) reading {
+            engine?.let { if (isReady) summary = describe(it) }
+            screen.say(summary)
+        }
     }
 
     /** Loads the networks, anew where another provider was chosen. */
@@ -133,11 +137,11 @@ class Recognition(private val context: Context, private val settings: Settings, 
                 engine = null
                 Engine.load(context, wanted).also { engine = it }
             }
-            val threshold = settings.threshold(current.manifest) ?: throw EngineException(context.getString(R.string.no_thresholds))
+            val table = current.manifest.table ?: throw EngineException(context.getString(R.string.no_thresholds))
             val people = current.store.people()
             (mode as? Mode.Verify)?.let { if (it.person !in people) ask(Mode.Identify) }
-            recogniser = Recogniser(context, current, threshold)
-            summary = describe(current, threshold)
+            recogniser = Recogniser(context, current, table, settings.promise)
+            summary = describe(current)
             tellOfCut(current.store)
             if (people.isEmpty() && FacekdApp.of(context).keepsOthers(current.manifest)) screen.fail(context.getString(R.string.enrol_anew))
         } catch (error: EngineException) {
@@ -152,14 +156,16 @@ class Recognition(private val context: Context, private val settings: Settings, 
         screen.say(summary)
     }
 
-    private fun describe(engine: Engine, threshold: Threshold): String = context.getString(
-        R.string.provider_line,
-        context.getString(Engine.label(engine.provider)),
-        engine.selfTest.cosine,
-        threshold.cos,
-        SettingsActivity.oneIn(threshold),
-        threshold.dataset,
-    )
+    private fun describe(engine: Engine): String =
+        context.getString(R.string.provider_line, context.getString(Engine.label(engine.provider)), engine.selfTest.cosine, promised(engine.store))
+
+    /** How often a stranger is named, now that these people are enrolled. */
+    private fun promised(store: TemplateStore): String {
+        val ready = recogniser ?: return ""
+        val samples = store.all()
+        val asked = (mode as? Mode.Verify)?.person
+        return PromiseText(context).line(ready.table, ready.limits(mode, samples), samples.people().size, asked)
+    }
 
     private fun analyse(image: RgbImage, mirrored: Boolean, cameraMs: Double, timeMs: Long): Pair<Shown, String> {
         val active = mode
@@ -216,8 +222,9 @@ class Recognition(private val context: Context, private val settings: Settings, 
 
     /** Stores [samples] if nothing speaks against them; of [enrolling] the odd one is taken again. */
     private fun keep(person: String, samples: List<Template>, enrolling: Mode.Enrol?) = storing { store ->
-        val threshold = recogniser?.threshold ?: return@storing
-        val found = review(person, samples.map { it.embedding }, store.all(), threshold.cos)
+        val ready = recogniser ?: return@storing
+        val stored = store.all()
+        val found = review(person, samples.map { it.embedding }, stored, ready.pairCos, ready.galleryCos(stored))
         if (found is Review.Odd && enrolling != null) {
             enrolling.found.removeAt(found.sample)
             return@storing screen.fail(context.getString(R.string.enrol_odd, found.sample + 1))
@@ -239,7 +246,9 @@ class Recognition(private val context: Context, private val settings: Settings, 
     private fun add(store: TemplateStore, person: String, samples: List<Template>) {
         store.add(samples)
         val count = store.people().getValue(person)
-        screen.done(context.resources.getQuantityString(R.plurals.enrolled, count, person, count))
+        engine?.let { summary = describe(it) }
+        val enrolled = context.resources.getQuantityString(R.plurals.enrolled, count, person, count)
+        screen.done(context.getString(R.string.enrolled_promised, enrolled, promised(store)))
     }
 
     private fun storing(work: (TemplateStore) -> Unit) {

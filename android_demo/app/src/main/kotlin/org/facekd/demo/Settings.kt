@@ -1,8 +1,7 @@
 package org.facekd.demo
 
 import android.content.Context
-import org.facekd.core.Manifest
-import org.facekd.core.Threshold
+import org.facekd.core.ThresholdTable
 import org.facekd.runtime.Provider
 
 /** What the user chose; kept between starts. */
@@ -16,11 +15,8 @@ class Settings(context: Context) {
     /** Nothing here names anybody; what an earlier version noted of a consent goes too. */
     fun forgetPeople() = stored.edit().remove("consented").apply()
 
-    /** The chosen rate; until one is chosen, the strictest that was measured. Null: the model has none. */
-    fun threshold(manifest: Manifest): Threshold? {
-        val chosen = stored.getString("far", null)?.toDoubleOrNull()
-        return manifest.rates.find { it.far == chosen } ?: manifest.rates.lastOrNull()
-    }
-
-    fun choose(threshold: Threshold) = stored.edit().putString("far", threshold.far.toString()).apply()
+    /** The share of strangers that may be named, one of ThresholdTable.PROMISES; null: as the model supports. */
+    var promise: Double?
+        get() = stored.getString("promise", null)?.toDoubleOrNull()?.takeIf { it in ThresholdTable.PROMISES }
+        set(value) = stored.edit().putString("promise", value?.toString()).apply()
 }

@@ -2,12 +2,19 @@ package org.facekd.demo
 
 import android.widget.RadioButton
 import android.widget.RadioGroup
-import java.text.NumberFormat
-import org.facekd.core.Threshold
+import android.widget.TextView
+import java.util.concurrent.Executors
+import org.facekd.core.GalleryThreshold
+import org.facekd.core.Manifest
+import org.facekd.core.TemplateException
+import org.facekd.core.ThresholdTable
 import org.facekd.runtime.Provider
 
-/** What computes, and how many false accepts to allow. The main screen loads and tests the choice when it returns. */
+/** What computes, and how often a stranger may be named. The main screen loads and tests the choice when it returns. */
 class SettingsActivity : GuardedActivity() {
+    /** The samples are counted here: their file and the Keystore take up to seconds. */
+    private val work = Executors.newSingleThreadExecutor()
+
     override fun build() {
         setContentView(R.layout.settings)
         val settings = Settings(this)
@@ -17,12 +24,39 @@ class SettingsActivity : GuardedActivity() {
         }
         try {
             val manifest = Engine.manifest(this)
-            val lines = manifest.rates.map {
-                getString(R.string.far_line, oneIn(it), it.cos, it.dataset)
-            }
-            choose(R.id.rates, lines, manifest.rates.indexOf(settings.threshold(manifest))) { settings.choose(manifest.rates[it]) }
+            val table = manifest.table ?: return Questions.tell(this, getString(R.string.no_thresholds))
+            work.execute { count(manifest) { samples, people -> if (!isDestroyed) offer(table, samples, people) } }
         } catch (error: EngineException) {
             Questions.tell(this, error.message ?: "")
+        }
+    }
+
+    override fun onDestroy() {
+        work.shutdown()
+        super.onDestroy()
+    }
+
+    /** Samples and people enrolled, for [then] on the screen's thread; where they cannot be read, it says why. */
+    private fun count(manifest: Manifest, then: (Int, Int) -> Unit) {
+        val counts = try {
+            FacekdApp.of(this).store(manifest).people().values
+        } catch (error: TemplateException) {
+            runOnUiThread { Questions.tell(this, Engine.sentence(this, error)) }
+            emptyList()
+        }
+        runOnUiThread { then(counts.sum(), counts.size) }
+    }
+
+    private fun offer(table: ThresholdTable, samples: Int, people: Int) {
+        val settings = Settings(this)
+        val texts = PromiseText(this)
+        view<TextView>(R.id.basis).text = texts.basis(table)
+        val promises = listOf(null) + ThresholdTable.PROMISES
+        val lines = promises.map { texts.option(table, it, samples, people) }
+        choose(R.id.promises, lines, promises.indexOf(settings.promise)) { at ->
+            settings.promise = promises[at]
+            val answer = table.forGallery(promises[at], samples)
+            if (answer is GalleryThreshold.Refused) Questions.tell(this, texts.refusal(answer, people))
         }
     }
 
@@ -38,10 +72,5 @@ class SettingsActivity : GuardedActivity() {
         }
         if (checked >= 0) group.check(checked + 1)
         group.setOnCheckedChangeListener { _, chosen -> then(chosen - 1) }
-    }
-
-    companion object {
-        /** The 1,000 of "1 in 1,000". */
-        fun oneIn(threshold: Threshold): String = NumberFormat.getIntegerInstance().format(Math.round(1 / threshold.far))
     }
 }

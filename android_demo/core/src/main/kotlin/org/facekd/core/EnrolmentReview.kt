@@ -20,10 +20,16 @@ sealed class Review {
  *
  * First, all must pass as one person by the threshold in use; else the one with the lowest mean cosine to the others is
  * the odd one (of equals the last). Then each must pass as the person who has the name already, if somebody has. Last,
- * none may pass as somebody of another name. The rules are facekd's choice; people.js has the same, and both give what
- * tests/android/session_reference.py gives.
+ * none may pass as somebody of another name, by [galleryCos], the threshold that names people. The rules are facekd's
+ * choice; people.js has the same, and both give what tests/android/session_reference.py gives.
  */
-fun review(person: String, samples: List<FloatArray>, stored: List<Template>, thresholdCos: Double): Review {
+fun review(
+    person: String,
+    samples: List<FloatArray>,
+    stored: List<Template>,
+    thresholdCos: Double,
+    galleryCos: Double = thresholdCos,
+): Review {
     val scores = samples.map { a -> samples.map { b -> cosine(a, b) } }
     val all = samples.indices
     if (all.any { i -> all.any { j -> i != j && scores[i][j] <= thresholdCos } }) {
@@ -34,5 +40,5 @@ fun review(person: String, samples: List<FloatArray>, stored: List<Template>, th
     val own = samples.mapNotNull { gallery.nearestOf(person, it) }
     if (own.any { it.scoreCos <= thresholdCos }) return Review.NameTaken
     val known = samples.mapNotNull { gallery.nearest(it, except = person) }.maxByOrNull { it.scoreCos }
-    return known?.takeIf { it.scoreCos > thresholdCos }?.let { Review.Known(it.person, it.scoreCos) } ?: Review.Fine
+    return known?.takeIf { it.scoreCos > galleryCos }?.let { Review.Known(it.person, it.scoreCos) } ?: Review.Fine
 }

@@ -52,6 +52,12 @@ class Gallery internal constructor(
         return found
     }
 
+    /** How many samples one person has. */
+    fun count(person: String): Int {
+        val wanted = names.indexOf(person)
+        return if (wanted < 0) 0 else (0 until size).count { blocks[it / LARGEST].person(it % LARGEST) == wanted }
+    }
+
     fun isEnrolled(person: String): Boolean {
         val wanted = names.indexOf(person)
         return wanted >= 0 && (0 until size).any { blocks[it / LARGEST].person(it % LARGEST) == wanted }

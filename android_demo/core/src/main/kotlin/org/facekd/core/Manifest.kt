@@ -12,6 +12,7 @@ class ManifestException(message: String) : Exception(message)
  * @property modelId sha256 of the model's file.
  * @property space of its embeddings: its own file's, unless the manifest states another. The same bundle exported as
  *     float32 and as int8 gives embeddings that differ, and those of two files are never compared unasked.
+ * @property calibration thresholds for galleries, as `facekd calibrate` measured them; null in artefacts without.
  * @property files sha256 of each file, by path.
  * @property liveness networks of `facekd export --liveness`; null where there are none.
  */
@@ -29,12 +30,16 @@ class Manifest(
     val goldenMinCosine: Double,
     val files: Map<String, String>,
     val liveness: LivenessSpec? = null,
+    val calibration: ThresholdTable? = null,
 ) {
     /** The measured rates, strictest last; where several data sets measured one rate, the strictest threshold. */
     val rates: List<Threshold> = thresholds
         .groupBy { it.far }
         .map { (_, same) -> same.maxByOrNull { it.cos }!! }
         .sortedByDescending { it.far }
+
+    /** What decisions rest on: the calibration, or else the thresholds of single comparisons. Null: the model has neither. */
+    val table: ThresholdTable? = calibration ?: ThresholdTable.ofPairs(rates)
 
     companion object {
         /** @throws ManifestException it is not one the app can use; says why. */
@@ -84,6 +89,7 @@ class Manifest(
                 goldenMinCosine = golden.number("min_cosine"),
                 files = root.fields("files").texts(),
                 liveness = if (root.has("liveness")) liveness(root.fields("liveness")) else null,
+                calibration = if (root.has("calibration")) calibration(root.fields("calibration")) else null,
             )
         }
 
@@ -115,6 +121,16 @@ class Manifest(
         }
 
         private val HASH = Regex("[0-9a-f]{64}")
+
+        private fun calibration(found: Fields) = ThresholdTable(
+            found.text("faces"),
+            found.list("thresholds").map {
+                val one = Fields(it, "calibration.thresholds")
+                RatedThreshold(one.number("far"), one.number("threshold_cos"), one.number("far_high"))
+            },
+            found.number("identities").toLong(),
+            found.number("impostor_pairs").toLong(),
+        )
     }
 }
 

@@ -7,20 +7,6 @@ import org.junit.Assert.assertTrue
 import org.junit.Test
 
 class ManifestTest {
-    // As facekd export --target android writes it, what the app does not read left out.
-    private val text = """
-        {"schema_version": 1, "name": "student", "target": "android", "precision": "fp32",
-         "bundle": {"name": "student", "architecture": "mobilefacenet", "sha256": "01bf6e"},
-         "model": "model.onnx",
-         "input": {"name": "image", "dtype": "float32", "layout": "nchw", "batch": 1, "preprocess": "out",
-                   "spec": {"size": [112, 112], "colour": "BGR", "mean": [1.5, 2, 3], "std": [128, 127.5, 1e2]}},
-         "output": {"name": "embedding", "width": 512, "normalised": false},
-         "thresholds": [{"far": 0.001, "threshold_cos": 0.7, "dataset": "a"}, {"far": 0.01, "threshold_cos": 0.5, "dataset": "a"},
-                        {"far": 0.01, "threshold_cos": 0.6, "dataset": "b"}],
-         "golden": {"crop": "golden/crop.png", "embedding": "golden/embedding.json", "min_cosine": 0.9999},
-         "files": {"model.onnx": "ab"}}
-    """
-
     @Test
     fun readsWhatExportWrites() {
         val manifest = Manifest.parse(text)
@@ -72,5 +58,24 @@ class ManifestTest {
         assertTrue(refusal("\"model.onnx\",", "3,").contains("manifest.model must be a text"))
         assertTrue(refusal("[112, 112]", "[112, 96]").contains("square"))
         assertTrue(assertThrows(ManifestException::class.java) { Manifest.parse(text.take(200)) }.message!!.contains("not JSON"))
+    }
+
+    companion object {
+        // As facekd export --target android writes it, what the app does not read left out.
+        val text = """
+            {"schema_version": 1, "name": "student", "target": "android", "precision": "fp32",
+             "bundle": {"name": "student", "architecture": "mobilefacenet", "sha256": "01bf6e"},
+             "model": "model.onnx",
+             "input": {"name": "image", "dtype": "float32", "layout": "nchw", "batch": 1, "preprocess": "out",
+                       "spec": {"size": [112, 112], "colour": "BGR", "mean": [1.5, 2, 3], "std": [128, 127.5, 1e2]}},
+             "output": {"name": "embedding", "width": 512, "normalised": false},
+             "thresholds": [{"far": 0.001, "threshold_cos": 0.7, "dataset": "a"}, {"far": 0.01, "threshold_cos": 0.5, "dataset": "a"},
+                            {"far": 0.01, "threshold_cos": 0.6, "dataset": "b"}],
+             "golden": {"crop": "golden/crop.png", "embedding": "golden/embedding.json", "min_cosine": 0.9999},
+             "files": {"model.onnx": "ab"}}
+        """
+
+        @Suppress("UNCHECKED_CAST")
+        val parsed: Map<String, Any?> get() = Json.parse(text) as Map<String, Any?>
     }
 }

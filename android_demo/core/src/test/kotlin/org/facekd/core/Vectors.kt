@@ -17,6 +17,9 @@ object Vectors {
 
     val enrolment: List<Any?> by lazy { Json.parse(open("enrolment.json").use { it.reader().readText() }).items() }
 
+    /** The cases of tests/android/gallery_reference.py. */
+    val gallery: Any? by lazy { Json.parse(open("gallery.json").use { it.reader().readText() }) }
+
     private val faces: ByteArray by lazy { InflaterInputStream(open("faces.bin")).use { it.readBytes() } }
 
     val sceneSide: Int get() = (json.getValue("scene") as Double).toInt()

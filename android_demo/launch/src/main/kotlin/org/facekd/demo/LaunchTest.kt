@@ -135,10 +135,10 @@ class LaunchTest {
     fun settingsOfferWhatWasMeasured() {
         val settings = Robolectric.buildActivity(SettingsActivity::class.java).setup().get()
         assertEquals(3, settings.view<RadioGroup>(R.id.providers).childCount)
-        val rates = settings.view<RadioGroup>(R.id.rates)
-        assertEquals(2, rates.childCount)
-        rates.check(1)
-        assertEquals(1e-2, Settings(settings).threshold(Engine.manifest(settings))!!.far, 1e-9)
+        val promises = settings.view<RadioGroup>(R.id.promises)
+        Phone.until("the promises are offered") { promises.childCount == 4 }
+        promises.check(2)
+        assertEquals(1e-2, Settings(settings).promise!!, 1e-9)
     }
 
     @Test

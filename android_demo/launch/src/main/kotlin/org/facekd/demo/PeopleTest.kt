@@ -250,7 +250,7 @@ class PeopleTest {
             val asked = shadowOf(activity).nextStartedActivityForResult
             assertEquals("android.app.action.CONFIRM_DEVICE_CREDENTIAL", asked.intent.action)
             assertEquals(View.INVISIBLE, activity.view<View>(android.R.id.content).visibility)
-            assertEquals("nothing is in it yet", null, activity.findViewById<View>(R.id.list) ?: activity.findViewById<View>(R.id.rates))
+            assertEquals("nothing is in it yet", null, activity.findViewById<View>(R.id.list) ?: activity.findViewById<View>(R.id.promises))
             shadowOf(activity).receiveResult(asked.intent, Activity.RESULT_CANCELED, null)
             assertTrue(activity.isFinishing)
         }
