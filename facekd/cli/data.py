@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from facekd.cli.output import JsonFlag, print_json, print_table, print_text
-from facekd.common.errors import Interrupted, UsageError
+from facekd.cli.pool import DaskAddress, Workers
+from facekd.common.errors import Interrupted
 from facekd.common.progress import track
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
@@ -58,16 +59,20 @@ def pack(
     source: Annotated[str, typer.Argument(help="Folder with one subfolder per identity, or any other data source.")],
     out: Annotated[Path, typer.Argument(help="Folder (train.rec is written into it), or a file name ending in .rec.")],
     size: Annotated[int, typer.Option(min=1, help="Required width and height of every image, in pixels.")] = 112,
+    workers: Workers = None,
+    dask: DaskAddress = None,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Pack aligned faces into RecordIO (.rec, .idx, property), in the layout of InsightFace."""
+    from facekd.common.parallel import open_pool
     from facekd.data.opening import open_source
     from facekd.data.packing import pack_records
 
     with _nothing_kept(out):
         opened = open_source(source, size=(size, size))
-        written = pack_records(opened, out, overwrite=overwrite, track=track)
+        with open_pool(workers, dask=dask, items=len(opened)) as pool:
+            written = pack_records(opened, out, overwrite=overwrite, pool=pool, track=track)
     _print_written(written, json_output)
 
 
@@ -105,15 +110,19 @@ def inspect(
     source: Annotated[str, typer.Argument(help="A .rec file, a folder, or synthetic:identities=64,images=20,seed=0.")],
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) with one identity per row.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode the images.")] = False,
+    workers: Workers = None,
+    dask: DaskAddress = None,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Count images and identities, and list broken images."""
+    from facekd.common.parallel import open_pool
     from facekd.data.opening import open_source
     from facekd.data.source_summary import inspect_source, write_sheet
 
     opened = open_source(source, size=None)
-    summary = inspect_source(opened, decode=not quick, track=track)
+    with open_pool(1 if quick and dask is None else workers, dask=dask, items=len(opened)) as pool:
+        summary = inspect_source(opened, decode=not quick, pool=pool, track=track)
     if sheet is not None:
         write_sheet(opened, sheet, overwrite=overwrite)
         summary["sheet"] = str(sheet)
@@ -151,22 +160,20 @@ def align(
     score: Annotated[
         float | None, typer.Option(help="Minimum detection score of a face. Default: 0.6 for YuNet, 0.5 for SCRFD.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes to work in. Default: one for each core.")
-    ] = None,
-    dask: Annotated[
-        str | None, typer.Option(help="Dask scheduler, such as tcp://10.0.0.1:8786; its workers see the same files.")
-    ] = None,
+    workers: Workers = None,
+    dask: DaskAddress = None,
     overwrite: Overwrite = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Detect the face in every photograph and align it by five landmarks; list photographs without a face."""
+    """Detect the face in every photograph and align it by five landmarks; list photographs without a face.
+
+    What is aligned is kept in OUT.parts until the output is written: after Ctrl-C, a kill or a full disk, the same
+    command goes on where it stopped.
+    """
     from facekd.common.parallel import open_pool
     from facekd.data.align_folder import align_folder
     from facekd.runtimes.detectors import open_detector
 
-    if workers is not None and dask is not None:
-        raise UsageError("--workers and --dask: give one of them")
     opened = open_detector(detector.absolute(), score_threshold=score)
     with _nothing_kept(out), open_pool(workers, dask=dask) as pool:
         report = align_folder(

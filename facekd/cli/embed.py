@@ -18,6 +18,7 @@ from facekd.cli.evaluate import (
     open_model,
 )
 from facekd.cli.output import JsonFlag, print_json, print_table, print_text
+from facekd.cli.pool import DaskAddress, Workers
 from facekd.common.errors import UsageError
 
 _SHOWN = 20
@@ -51,15 +52,20 @@ def embed(
     runtime: RuntimeName = None,
     batch_size: BatchSize = 64,
     threads: Threads = None,
+    workers: Workers = None,
+    dask: DaskAddress = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Compute face embeddings. Images without a usable face are listed and skipped; exits 1 if none is left.
 
+    Images are read and aligned in --workers processes while the model runs in this one, in its own --threads.
+
     What is computed is kept in OUT.parts until the file is written: after Ctrl-C, a kill or a full disk, the same
     command goes on where it stopped.
     """
     from facekd.common.hashing import file_sha256
+    from facekd.common.parallel import open_pool
     from facekd.common.writing import check_free
     from facekd.evaluation.embed_files import embed_to_file
     from facekd.evaluation.embed_inputs import open_images
@@ -76,22 +82,24 @@ def embed(
     opened = open_images(images, size=None if detector else embedder.input.size)
     find = open_detector(detector) if detector else None
     options = {"--output": output, "--runtime": runtime, "--layout": layout, "--threads": threads}
-    result = embed_to_file(
-        embedder,
-        opened,
-        out,
-        facts={
-            "model": model_sha256(model, runtime=runtime),
-            "--detector": file_sha256(detector) if detector else "none",
-            **{name: str(value) for name, value in options.items()},
-        },
-        detector=find,
-        flip=flip,
-        normalise=not raw,
-        batch_size=batch_size,
-        overwrite=overwrite,
-        progress=sys.stderr.isatty(),
-    )
+    with open_pool(workers, dask=dask, items=len(opened)) as pool:
+        result = embed_to_file(
+            embedder,
+            opened,
+            out,
+            facts={
+                "model": model_sha256(model, runtime=runtime),
+                "--detector": file_sha256(detector) if detector else "none",
+                **{name: str(value) for name, value in options.items()},
+            },
+            detector=find,
+            flip=flip,
+            normalise=not raw,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            pool=pool,
+            progress=sys.stderr.isatty(),
+        )
     if json_output:
         print_json(
             {

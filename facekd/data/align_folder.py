@@ -3,21 +3,28 @@
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.hashing import file_sha256, parts_sha256
 from facekd.common.parallel import ordered_map
+from facekd.common.parent_folders import parent_folders
+from facekd.common.parts import SUFFIX, kept_said, open_parts
 from facekd.common.progress import Track, silently
 from facekd.common.validation import shown
-from facekd.common.writing import atomic_file, atomic_folder, listed_kind
+from facekd.common.writing import WriteError, atomic_file, atomic_folder, check_replaceable, listed_kind
+from facekd.data.aligned_parts import KIND, AlignedParts, Outcome
 from facekd.data.alignment import align
 from facekd.data.decoding import decode_image, encode_jpeg, encode_png
 from facekd.data.detection import FaceDetector, choose_face
-from facekd.data.image_files import in_words, list_images, read_image_file
+from facekd.data.image_files import file_size, in_words, list_images, read_image_file
 from facekd.data.packing import check_apart
 from facekd.data.record_writer import RecordWriter
 from facekd.data.source import UnreadableImage
@@ -57,6 +64,9 @@ def align_folder(
 ) -> AlignReport:
     """Detects, chooses and aligns one face a photograph.
 
+    What is aligned is kept in OUT.parts until the output is there: after Ctrl-C, a kill or a full disk, the same call
+    goes on.
+
     Args:
         photographs: folder, searched in depth; its sub-folders are kept.
         out: a folder, or a name that ends in .rec (then every sub-folder is an identity).
@@ -64,11 +74,13 @@ def align_folder(
         size: side of the aligned face in pixels.
         image_format: "png" (lossless) or "jpg" (`quality`).
         quality: of JPEGs.
-        overwrite: replace what is there.
+        overwrite: replace what is there, and parts of another run.
         pool: see facekd.common.parallel; what is written does not depend on it.
         track: shows progress.
 
     Raises:
+        UsageError: `out` is taken, or its parts are of other photographs, another detector or options.
+        Interrupted: by Ctrl-C.
         FacekdError: not one face was found; nothing is written then.
     """
     photographs, out = Path(photographs), Path(out)
@@ -83,46 +95,84 @@ def align_folder(
         others = f"; it holds {', '.join(in_words(found.passed_over))}" if found.passed_over else ""
         raise FacekdError(f"{photographs} holds no photograph, in any sub-folder{others}")
     report = AlignReport(photographs=len(files), path=str(out), passed_over=found.passed_over)
+    report.report = str(out.with_suffix(".report.json") if out.suffix == ".rec" else out / "report.json")
+    writer = _checked(out, size, overwrite, report)
     align_one = functools.partial(_align_one, photographs.absolute(), detector, size, image_format, quality)
-    outcomes = track(ordered_map(pool, align_one, files), len(files), "aligning")
-    faces = _noted(zip(files, outcomes, strict=True), report)
-    if out.suffix == ".rec":
-        report.report = str(out.with_suffix(".report.json"))
-        _check_report(Path(report.report), overwrite=overwrite)
-        _write_records(faces, out, size, overwrite, report)
-    else:
-        report.report = str(out / "report.json")
-        _write_folder(faces, out, image_format, overwrite, report)
+    facts = {
+        "set of photographs": _fingerprint(photographs, files),
+        "--detector": parts_sha256("detector", file_sha256(detector.path), detector.settings()),
+        "--size": str(size),
+        "--format": f"{image_format} {quality}",
+    }
+    place = out.with_name(out.name + SUFFIX)
+    there = "is as it was before" if out.exists() else "was not made"
+    nothing = f"nothing was kept, {out} {there}; the same command starts again"
+    with (
+        _system_errors_said(out),
+        parent_folders(place),
+        open_parts(place, KIND, AlignedParts, facts, total=len(files), overwrite=overwrite) as parts,
+        kept_said(parts, KIND.items, nothing=nothing),
+    ):
+        todo = files[parts.done :]
+        with closing(ordered_map(pool, align_one, todo)) as outcomes:
+            parts.fill(track(outcomes, len(todo), "aligning"))
+        faces = _noted(zip(files, parts.outcomes(), strict=True), report)
+        try:
+            if writer is not None:
+                _write_records(faces, writer, overwrite, report)
+            else:
+                _write_folder(faces, out, image_format, overwrite, report)
+        except _NoFace:
+            parts.remove()
+            raise
+        parts.remove()
     return report
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of one photograph: its encoded face, or why it has none (empty: no face was found)."""
-
-    face: bytes | None
-    why: str = ""
-    several: bool = False
+class _NoFace(FacekdError):
+    """In any photograph."""
 
 
-def _align_one(photographs: Path, detector: FaceDetector, size: int, form: str, quality: int, file: Path) -> _Outcome:
+def _checked(out: Path, size: int, overwrite: bool, report: AlignReport) -> RecordWriter | None:
+    """Refuses a place that is taken, before hours of work; the writer of a .rec."""
+    if out.suffix != ".rec":
+        check_replaceable(out, ALIGNED_FACES, overwrite=overwrite)
+        return None
+    _check_report(Path(report.report), overwrite=overwrite)
+    return RecordWriter(out, size=(size, size), overwrite=overwrite)
+
+
+def _fingerprint(photographs: Path, files: Sequence[Path]) -> str:
+    sizes = np.array([file_size(photographs / file) for file in files], dtype=np.int64)
+    return parts_sha256("photographs", "\0".join(file.as_posix() for file in files), sizes)
+
+
+@contextmanager
+def _system_errors_said(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"cannot write {out}: {error.strerror or error}") from None
+
+
+def _align_one(photographs: Path, detector: FaceDetector, size: int, form: str, quality: int, file: Path) -> Outcome:
     key = file.as_posix()
     try:
         image = decode_image(read_image_file(photographs / file, key), key)
     except UnreadableImage as error:
-        return _Outcome(None, error.reason)
+        return Outcome(None, error.reason)
     faces = detector.detect(image)
     face = choose_face(faces, image.shape[1], image.shape[0])
     if face is None:
-        return _Outcome(None)
+        return Outcome(None)
     try:
         aligned = align(image, face.landmarks, size)
     except FacekdError as error:
-        return _Outcome(None, str(error))
-    return _Outcome(_ENCODERS[form](aligned, quality), several=len(faces) > 1)
+        return Outcome(None, str(error))
+    return Outcome(_ENCODERS[form](aligned, quality), several=len(faces) > 1)
 
 
-def _noted(outcomes: Iterable[tuple[Path, _Outcome]], report: AlignReport) -> Iterator[tuple[Path, bytes]]:
+def _noted(outcomes: Iterable[tuple[Path, Outcome]], report: AlignReport) -> Iterator[tuple[Path, bytes]]:
     """(relative path, encoded face) of every photograph that has one; the others go into the report."""
     for file, outcome in outcomes:
         key = file.as_posix()
@@ -156,10 +206,10 @@ def _write_folder(
 
 
 def _write_records(
-    faces: Iterator[tuple[Path, bytes]], out: Path, size: int, overwrite: bool, report: AlignReport
+    faces: Iterator[tuple[Path, bytes]], records: RecordWriter, overwrite: bool, report: AlignReport
 ) -> None:
     labels: dict[Path, int] = {}
-    with RecordWriter(out, size=(size, size), overwrite=overwrite) as writer:
+    with records as writer:
         for file, aligned in faces:
             label = labels.setdefault(file.parent, len(labels))
             writer.write(label, aligned)
@@ -188,7 +238,7 @@ def _check_report(path: Path, *, overwrite: bool) -> None:
 def _require_some(report: AlignReport) -> None:
     if report.aligned == 0:
         first = (report.not_found or [key for key, _ in report.unreadable])[0]
-        raise FacekdError(
+        raise _NoFace(
             f"no face found in any of {report.photographs} photographs ({len(report.not_found)} without a face, "
             f"{len(report.unreadable)} unreadable), the first {first}"
         )

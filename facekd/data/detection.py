@@ -5,6 +5,7 @@
 
 import functools
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,9 +75,13 @@ class FaceDetector(ABC):
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Opened again in another process, once."""
+        """Opened again in another process, once in each thread."""
         arguments = (str(self.path), self.score_threshold, self.nms_threshold, self.largest_side)
         return _opened_once, (type(self), *arguments)
+
+    def settings(self) -> str:
+        """What decides about the faces besides the file, in a text."""
+        return f"{type(self).__name__} {self.score_threshold} {self.nms_threshold} {self.largest_side}"
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Finds all faces.
@@ -153,10 +158,23 @@ class YuNet(FaceDetector):
         return faces
 
 
-@functools.cache
 def _opened_once(
     kind: Callable[..., FaceDetector], path: str, score_threshold: float, nms_threshold: float, largest_side: int
 ) -> FaceDetector:
+    return _opened_in(threading.get_ident(), kind, path, score_threshold, nms_threshold, largest_side)
+
+
+@functools.cache
+def _opened_in(
+    thread: int,
+    kind: Callable[..., FaceDetector],
+    path: str,
+    score_threshold: float,
+    nms_threshold: float,
+    largest_side: int,
+) -> FaceDetector:
+    """Each thread has its own: a worker of a Dask cluster may have several."""
+    del thread
     return kind(path, score_threshold=score_threshold, nms_threshold=nms_threshold, largest_side=largest_side)
 
 

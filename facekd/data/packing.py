@@ -1,12 +1,15 @@
 """Sources into files: RecordIO or a folder of images, whole or not at all."""
 
+import functools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
+from facekd.common.parallel import SMALL_CHUNK, Shared, ordered_map, share
 from facekd.common.progress import Track, silently
 from facekd.common.writing import atomic_folder, listed_kind
 from facekd.data.decoding import encode_jpeg, encode_png
@@ -23,12 +26,26 @@ def record_path(out: str | Path) -> Path:
 
 
 def pack_records(
-    source: Source, out: str | Path, *, quality: int = 95, overwrite: bool = False, track: Track = silently
+    source: Source,
+    out: str | Path,
+    *,
+    quality: int = 95,
+    overwrite: bool = False,
+    pool: Executor | None = None,
+    track: Track = silently,
 ) -> dict[str, Any]:
     """Writes a source as RecordIO in InsightFace's layout, one identity after the other.
 
     Images stored as JPEG or PNG are copied byte for byte once they have been seen to decode; others become PNG, and
     images that were never files (synthetic ones) JPEG of `quality`.
+
+    Args:
+        source: what to write.
+        out: a .rec, or the folder of a train.rec.
+        quality: of JPEGs.
+        overwrite: replace what is there.
+        pool: reads and decodes (facekd.common.parallel); what is written does not depend on it.
+        track: shows progress.
 
     Returns:
         path, images, identities, and broken: list of [key, reason] of what was left out.
@@ -41,10 +58,15 @@ def pack_records(
     first = _first_readable(source, order)
     if first is not None:
         height, width = first.shape[:2]
-    with RecordWriter(path, size=(height, width), overwrite=overwrite) as writer:
-        for i, image in _readable(source, order.tolist(), broken, track, "packing"):
+    with RecordWriter(path, size=(height, width), overwrite=overwrite) as writer, share(pool, source) as shared:
+        read = functools.partial(_read_stored, shared, quality)
+        images = ordered_map(pool, read, order.tolist(), chunk=SMALL_CHUNK)
+        for i, image in zip(order.tolist(), track(images, len(order), "packing"), strict=True):
+            if isinstance(image, UnreadableImage):
+                broken.append([image.key, image.reason])
+                continue
             label = int(source.labels[i])
-            writer.write(_dense(label, kept), _stored(source, i, image, quality))
+            writer.write(_dense(label, kept), image)
             kept.add(label)
             written += 1
         if not written:
@@ -95,6 +117,15 @@ def _readable(
 def _dense(label: int, kept: set[int]) -> int:
     """Labels stay 0 .. n - 1 when all images of an identity are broken; identities come in rising order."""
     return len(kept) - 1 if label in kept else len(kept)
+
+
+def _read_stored(shared: Shared[Source], quality: int, i: int) -> bytes | UnreadableImage:
+    """Image `i` as it is written, once it has been seen to decode."""
+    source = shared.value
+    try:
+        return _stored(source, i, source.read(i), quality)
+    except UnreadableImage as error:
+        return error
 
 
 def _stored(source: Source, i: int, image: np.ndarray, quality: int) -> bytes:

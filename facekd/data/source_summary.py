@@ -1,7 +1,9 @@
 """What is in a source: counts, sizes, what is broken, and a sheet of it to look at."""
 
+import functools
 import itertools
 from collections import Counter
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import cv2
 import numpy as np
 
 from facekd.common.errors import UsageError
+from facekd.common.parallel import SMALL_CHUNK, Shared, ordered_map, share
 from facekd.common.progress import Track, silently
 from facekd.common.writing import atomic_file
 from facekd.data.decoding import encode_png
@@ -17,12 +20,15 @@ from facekd.data.source import Source, UnreadableImage
 _BINS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
-def inspect_source(source: Source, *, decode: bool = True, track: Track = silently) -> dict[str, Any]:
+def inspect_source(
+    source: Source, *, decode: bool = True, pool: Executor | None = None, track: Track = silently
+) -> dict[str, Any]:
     """Summarises a source.
 
     Args:
         source: opened with size=None, so that every size is seen.
         decode: read every image; without it only what the headers say is reported.
+        pool: reads and decodes (facekd.common.parallel).
         track: shows progress.
 
     Returns:
@@ -36,13 +42,14 @@ def inspect_source(source: Source, *, decode: bool = True, track: Track = silent
     sizes: Counter[str] | None = None
     if decode:
         sizes = Counter()
-        for i in track(range(len(source)), len(source), "reading"):
-            try:
-                height, width = source.read(i).shape[:2]
-            except UnreadableImage as error:
-                broken.append([error.key, error.reason])
-            else:
-                sizes[f"{width}x{height}"] += 1
+        with share(pool, source) as shared:
+            read = functools.partial(_size_of, shared)
+            found = ordered_map(pool, read, range(len(source)), chunk=SMALL_CHUNK)
+            for size in track(found, len(source), "reading"):
+                if isinstance(size, UnreadableImage):
+                    broken.append([size.key, size.reason])
+                else:
+                    sizes[size] += 1
     return {
         "name": source.name,
         "images": len(source),
@@ -103,6 +110,14 @@ def write_sheet(
     with atomic_file(Path(path), overwrite=overwrite) as file:
         file.write(encode_png(sheet))
     return shown
+
+
+def _size_of(shared: Shared[Source], i: int) -> str | UnreadableImage:
+    try:
+        height, width = shared.value.read(i).shape[:2]
+    except UnreadableImage as error:
+        return error
+    return f"{width}x{height}"
 
 
 def _write(image: np.ndarray, text: str, place: tuple[int, int]) -> None:

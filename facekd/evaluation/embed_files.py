@@ -1,25 +1,27 @@
 """`facekd embed`: images to embeddings in one file; what is computed outlives a kill and a full disk."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from facekd.common.disk_space import require_space
-from facekd.common.errors import FacekdError, Interrupted
+from facekd.common.errors import FacekdError
+from facekd.common.parts import SUFFIX, kept_said
 from facekd.common.progress import progress_bar
 from facekd.common.writing import WriteError, check_free
-from facekd.data.decoding import check_size, decode_image
+from facekd.data.decoding import decode_image
 from facekd.data.detection import FaceDetector
 from facekd.data.image_files import read_image_file
-from facekd.data.source import UnreadableImage
 from facekd.evaluation.embed_inputs import NamedImages
 from facekd.evaluation.embedding import embed_images
 from facekd.evaluation.embedding_files import WRITERS, EmbeddingTable, estimated_bytes
-from facekd.evaluation.embedding_parts import SUFFIX, EmbeddingParts, open_parts
-from facekd.evaluation.photographs import FaceCrop, crop_face
+from facekd.evaluation.embedding_parts import EmbeddingParts, open_embedding_parts
+from facekd.evaluation.face_crops import face_crop, read_crops
+from facekd.evaluation.photographs import FaceCrop
 from facekd.runtimes.embedder import Embedder
 
 BATCHES_A_PART = 8
@@ -52,6 +54,7 @@ def embed_to_file(
     normalise: bool = True,
     batch_size: int = 64,
     overwrite: bool = False,
+    pool: Executor | None = None,
     progress: bool = False,
 ) -> Embedded:
     """Embeds images into a file. What is computed is kept in OUT.parts until the file is there: run again, it goes on.
@@ -66,6 +69,7 @@ def embed_to_file(
         normalise: L2-normalise; else raw, the norm kept.
         batch_size: images a batch.
         overwrite: replace a file at `out`, and parts with other facts.
+        pool: reads and aligns images while the model runs here (facekd.common.parallel); the file is the same.
         progress: show a bar on stderr.
 
     Raises:
@@ -83,13 +87,13 @@ def embed_to_file(
     width, name_length = embedder.embedding_width, _name_length(images)
     with (
         _system_errors_said(place),
-        open_parts(place, facts, images=len(images), width=width, overwrite=overwrite) as parts,
-        _what_is_kept_said(parts),
+        open_embedding_parts(place, facts, images=len(images), width=width, overwrite=overwrite) as parts,
+        kept_said(parts, "images", nothing="nothing was computed yet"),
     ):
         before = parts.done
         file_bytes = estimated_bytes(out.suffix, images=len(images), width=width, name_length=name_length)
         require_space(out, file_bytes + (len(images) - before) * (4 * width + 8), f"{len(images):,} embeddings")
-        _compute(embedder, images, parts, detector, flip, normalise, batch_size, progress)
+        _compute(embedder, images, parts, detector, flip, normalise, batch_size, pool, progress)
         skipped = [*parts.skipped(), *images.passed_over]
         if parts.rows == 0:
             name, why = skipped[0]
@@ -116,18 +120,9 @@ def read_crop(image: str | Path | np.ndarray, embedder: Embedder, detector: Face
         UnreadableImage: not an image, no face found, or not of the model's size.
     """
     if isinstance(image, np.ndarray):
-        return _crop(image, "the image", embedder, detector)
-    return _crop(decode_image(read_image_file(Path(image)), str(image)), str(image), embedder, detector)
-
-
-def _crop(pixels: np.ndarray, name: str, embedder: Embedder, detector: FaceDetector | None) -> FaceCrop:
-    if detector is None:
-        check_size(pixels, name, embedder.input.size)
-        return FaceCrop(image=pixels, score=1.0, faces=1)
-    crop = crop_face(pixels, detector, embedder.input.size)
-    if crop is None:
-        raise UnreadableImage(name, "no face found")
-    return crop
+        return face_crop(image, "the image", embedder.input.size, detector)
+    pixels = decode_image(read_image_file(Path(image)), str(image))
+    return face_crop(pixels, str(image), embedder.input.size, detector)
 
 
 def _compute(
@@ -138,23 +133,26 @@ def _compute(
     flip: bool,
     normalise: bool,
     batch_size: int,
+    pool: Executor | None,
     progress: bool,
 ) -> None:
     """Embeds what is not done. Parts begin at multiples of their size, so that a resumed run cuts batches alike."""
     step = BATCHES_A_PART * batch_size
-    with progress_bar("embed", len(images), done=parts.done, shown=progress) as bar:
+    todo, size = range(parts.done, len(images)), embedder.input.size
+    read = read_crops(pool, images, todo, size=size, detector=detector, ahead=2 * step)
+    with progress_bar("embed", len(images), done=parts.done, shown=progress) as bar, closing(read):
         for start in range(parts.done, len(images), step):
             crops, kept, skipped = [], [], []
-            for i in range(start, min(start + step, len(images))):
-                try:
-                    crops.append(_crop(images.read(i), "", embedder, detector).image)
+            for i, crop in zip(range(start, min(start + step, len(images))), read, strict=False):
+                if isinstance(crop, str):
+                    skipped.append((images.name(i), crop))  # named only now: a source may make the name anew each time
+                else:
+                    crops.append(crop)
                     kept.append(i)
-                except UnreadableImage as error:  # named only now: a source may make the name anew each time
-                    skipped.append((images.name(i), error.reason))
             embeddings = embed_images(embedder, crops, flip=flip, batch_size=batch_size)
             if normalise:
                 embeddings = _normalised(embeddings, images, kept)
-            parts.append(min(start + step, len(images)), np.array(kept, dtype=np.int64), embeddings, skipped)
+            parts.add(min(start + step, len(images)), np.array(kept, dtype=np.int64), embeddings, skipped)
             bar.move(parts.done)
 
 
@@ -183,27 +181,6 @@ class _Names(Sequence[str]):
 
     def __getitem__(self, i: int) -> str:  # type: ignore[override]
         return self._images.name(int(self._indices[i]))
-
-
-@contextmanager
-def _what_is_kept_said(parts: EmbeddingParts) -> Iterator[None]:
-    """Leaves no folder behind when it holds nothing, and says what it holds otherwise."""
-    try:
-        yield
-    except (KeyboardInterrupt, FacekdError, OSError) as error:
-        done, total, place = parts.done, parts.total, parts.folder
-        if done == 0:
-            parts.remove()
-            kept = "nothing was computed yet"
-        else:
-            kept = f"{done:,} of {total:,} images are kept in {place}, and the same command goes on there"
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(f"interrupted: {kept}") from None
-        if isinstance(error, OSError):
-            raise WriteError(f"cannot write {place}: {error.strerror or error}; {kept}") from None
-        if done and place.exists():
-            error.args = (f"{error}; {kept}",)
-        raise
 
 
 @contextmanager

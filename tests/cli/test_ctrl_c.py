@@ -72,6 +72,10 @@ def test_ctrl_c(ground: Path, tmp_path: Path, request: pytest.FixtureRequest, ve
         said = ran.stderr
         assert ran.returncode == 130, said
         said = "".join(line for line in said.splitlines(keepends=True) if "rebuilt by scanning" not in line)  # warnings
+        parts = out / ("a/b.parts" if verb == "align" else "b.rec.parts")
+        if verb.startswith("align") and parts.exists():  # a fast machine had aligned some: tests/cli/test_pool.py
+            assert f"photographs are kept in {parts}, and the same command goes on there\n" in said
+            continue
         assert said.startswith("facekd: interrupted: nothing was kept, ") and said.count("\n") == 1
         assert said.endswith("was not made; the same command starts again\n")
         assert [path.relative_to(out).as_posix() for path in out.rglob("*")] == (["a"] if there else [])

@@ -1,7 +1,8 @@
 """The pool: order, bounded memory, what ends it, and a real Dask cluster on this machine."""
 
-import json
+import functools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from facekd.common.errors import FacekdError, UsageError
-from facekd.common.parallel import CHUNK, open_pool, ordered_map
+from facekd.common.parallel import CHUNK, FEW_ITEMS, Shared, open_pool, ordered_map, share
+from tests.dask_cluster import LocalCluster, dask_cluster
 
 
 def slow_first(item: int) -> tuple[int, int]:
@@ -57,7 +59,7 @@ def test_items_are_taken_as_there_is_room() -> None:
         for _ in range(20):
             next(results)
         assert len(taken) <= 20 + (2 * 2 + 1) * CHUNK
-        results.close()  # type: ignore[attr-defined]
+        results.close()
 
 
 def test_an_error_in_a_worker_is_the_callers() -> None:
@@ -123,54 +125,82 @@ def test_ctrl_c_of_a_terminal_is_the_parents_alone(tmp_path: Path, moment_s: flo
     assert (out, said) == ("caught\n", "")
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers of one thread, as processes on this machine."""
-    folder = tmp_path_factory.mktemp("dask")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    file = folder / "scheduler.json"
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    processes = [
-        subprocess.Popen(
-            [*scheduler, "--no-dashboard", "--scheduler-file", str(file)],
-            cwd=folder, env=environment, stderr=subprocess.DEVNULL,
-        )
-    ]  # fmt: skip
-    for _ in range(600):
-        if file.exists() and file.stat().st_size:
-            break
-        time.sleep(0.1)
-    for number in range(2):
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1",
-                 "--no-nanny", "--no-dashboard", "--local-directory", str(folder / str(number)), "--host", "127.0.0.1"],
-                cwd=folder, env=environment, stderr=subprocess.DEVNULL,
-            )
-        )  # fmt: skip
-    address = json.loads(file.read_text())["address"]
-    from distributed import Client
-
-    with Client(address) as client:
-        client.wait_for_workers(2, timeout=300)
-    yield address, processes[1:]
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.wait(30)
+def looks_up(shared: Shared[dict[int, str]], item: int) -> tuple[str, int, int]:
+    """What the shared value says of the item, where, and which object it was."""
+    return shared.value[item], os.getpid(), id(shared.value)
 
 
-def test_a_dask_cluster_gives_the_same(cluster: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
-    """In order, in its own processes; a worker that dies meanwhile costs nothing but time."""
-    address, workers = cluster
-    with open_pool(dask=address) as pool:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_shared_is_loaded_once_in_each_process(workers: int) -> None:
+    value = {number: str(number) for number in range(100)}
+    with open_pool(workers) as pool, share(pool, value) as shared:
+        assert len(pickle.dumps(shared)) < 500 or pool is None
+        found = list(ordered_map(pool, functools.partial(looks_up, shared), range(100)))
+        with share(pool, {0: "another"}) as second:
+            assert [next(ordered_map(pool, functools.partial(looks_up, second), [0]))[0]] == ["another"]
+    assert [text for text, _, _ in found] == list(value.values())
+    assert len({(process, value) for _, process, value in found}) <= workers
+
+
+def test_a_few_items_start_no_processes() -> None:
+    with open_pool(items=FEW_ITEMS - 1) as pool:
+        assert pool is None
+    with open_pool(2, items=1) as pool:  # as it was asked for
+        assert pool is not None
+
+
+def test_a_model_that_is_busy_does_not_hold_up_the_pool() -> None:
+    """While one result is looked at, `ahead` others are being worked on."""
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        results = ordered_map(pool, slow_first, items(), chunk=8, ahead=200)
+        next(results)
+        assert 200 <= len(taken) <= 200 + 8
+        results.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    """Two workers; of one thread and of two."""
+    with dask_cluster(tmp_path) as made:
+        yield made
+
+
+def test_a_dask_cluster_gives_the_same(cluster: LocalCluster) -> None:
+    """In order, in its own processes; a worker that dies meanwhile costs nothing but time, also with what is shared."""
+    value = {number: str(number) for number in range(200)}
+    with open_pool(dask=cluster.address) as pool, share(pool, value) as shared:
         results = []
         for item, pid in ordered_map(pool, slow_first, range(200)):
             results.append((item, pid))
             if len(results) == 30:
-                workers[0].kill()
+                cluster.workers[0].kill()
         assert [item for item, _ in results] == list(range(200))
         assert os.getpid() not in {pid for _, pid in results}
+        found = [text for text, *_ in ordered_map(pool, functools.partial(looks_up, shared), range(200))]
+        assert found == list(value.values())
+
+
+@pytest.mark.parametrize("what", ["scheduler", "workers"])
+def test_a_cluster_that_is_lost_is_one_line(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr("facekd.common.cluster.LOOK_S", 0.2)
+    lost = [cluster.scheduler] if what == "scheduler" else cluster.workers
+    message = {
+        "scheduler": r"the Dask scheduler at tcp.* is gone.*: start it",
+        "workers": r"has no workers left: start",
+    }
+    with pytest.raises(FacekdError, match=message[what]) as refused, open_pool(dask=cluster.address) as pool:
+        for number, _ in enumerate(ordered_map(pool, slow_first, range(10_000))):
+            if number == 30:
+                for process in lost:
+                    process.kill()
+    assert "\n" not in str(refused.value)
 
 
 def test_no_scheduler_is_one_line() -> None:
@@ -181,4 +211,6 @@ def test_no_scheduler_is_one_line() -> None:
         pass
     assert "\n" not in str(refused.value)
     with pytest.raises(UsageError, match="0 workers: give at least 1"), open_pool(0):
+        pass
+    with pytest.raises(UsageError, match="--workers and --dask: give one of them"), open_pool(2, dask="tcp://x:1"):
         pass

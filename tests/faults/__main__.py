@@ -12,7 +12,7 @@ from typing import Any
 
 from facekd.common.table import Table
 
-JOBS = ("pack", "train", "embed", "evaluate", "export", "teacher")
+JOBS = ("align", "pack", "train", "embed", "evaluate", "export", "teacher")
 SUITES = ("mutations", "truncation", "confinement", "kills", "disk")
 
 

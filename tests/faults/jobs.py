@@ -1,4 +1,4 @@
-"""The verbs that write: packing, training, evaluation and export, small, each with a digest of what it should leave."""
+"""The verbs that write, from alignment to export, small, each with a digest of what it should leave."""
 
 import hashlib
 import json
@@ -43,12 +43,15 @@ class Job:
 
 def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
     """The jobs, with their inputs below `folder`."""
+    from facekd.data import aligned_parts
+    from facekd.data.decoding import encode_png
     from facekd.data.opening import open_source
     from facekd.data.packing import pack_records, write_folder
     from facekd.data.sources.synthetic import SyntheticSource
     from facekd.data.verification_bin import write_bin
     from facekd.data.verification_set import VerificationSet
     from tests.faults.targets import make_bundle
+    from tests.runtimes.test_scrfd import picture, write
 
     drawn = SyntheticSource(identities=4, images=6, seed=0)
     pack_records(drawn, folder / "faces")
@@ -61,6 +64,13 @@ def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
         issame = [bool(faces.labels[a] == faces.labels[b]) for a, b in pairs]
         images = [pictures[i] for pair in pairs for i in pair]
         write_bin(folder / f"set-{number}.bin", VerificationSet("set", images, issame))
+    write(folder / "detector.onnx")
+    for number in range(2):
+        for k in range(24):
+            file = folder / f"pictures-{number}/{k // 6}/{k}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encode_png(picture(64, 96, 24 * number + k)))
+    aligned_parts.COMMIT_S = 0.0  # each photograph is synced, so that kills find some kept and some not
     bundles = [make_bundle(folder / f"bundle-{number}", seed=number) for number in range(2)]
     teacher = make_bundle(folder / "teacher", kind="teacher")
     (folder / "recipe.yaml").write_text(_recipe(folder), encoding="utf-8")
@@ -87,7 +97,12 @@ def build_jobs(folder: Path, *, names: list[str] | None = None) -> list[Job]:
         words = ["embed", str(bundles[number]), str(folder / "faces"), "--threads", "1", "--batch-size", "1"]
         return lambda place: [*words, "--out", str(place / "e.npz"), "--overwrite"]
 
+    def align(number: int) -> Words:
+        words = ["data", "align", str(folder / f"pictures-{number}"), "--detector", str(folder / "detector.onnx")]
+        return lambda place: [*words[:3], str(place), *words[3:], "--workers", "1", "--overwrite"]
+
     jobs = [
+        Job(name="align", words=align(0), over=align(1), digest=_aligned),
         Job(name="pack", words=pack(0), over=pack(1), digest=_packed),
         Job(name="train", words=train, digest=_trained),
         Job(name="embed", words=embed(0), over=embed(1), digest=_embedded),
@@ -109,6 +124,21 @@ training:
    channels_last: false}}
 evaluation: {{dev: null}}
 """
+
+
+def _aligned(place: Path) -> str | None:
+    if not (place / "report.json").exists():
+        if place.exists() and any(place.iterdir()):
+            raise FacekdError("faces without a report")
+        return None
+    report = json.loads((place / "report.json").read_text(encoding="utf-8"))
+    faces = sorted(place.rglob("*.png"))
+    if not faces or len(faces) != report["aligned"]:
+        raise FacekdError(f"{len(faces)} faces, and a report of {report['aligned']}")
+    digest = hashlib.sha256(json.dumps({**report, "path": "", "report": ""}).encode())
+    for face in faces:
+        digest.update(face.relative_to(place).as_posix().encode() + face.read_bytes())
+    return digest.hexdigest()
 
 
 def _packed(place: Path) -> str | None:

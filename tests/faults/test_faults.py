@@ -43,6 +43,14 @@ def test_small_suites_find_nothing() -> None:
             assert row["number"] == 1
 
 
+def test_five_kills_of_what_reads_millions_lose_nothing() -> None:
+    """The command of docs/scaling.md, which kills each job fifty times."""
+    rows = run_faults("--suites", "kills", "--kills", "5", "--jobs", "align", "pack", "embed")
+    assert [(row["case"], row["number"], row["findings"]) for row in rows] == [
+        ("align", 5, []), ("pack", 5, []), ("embed", 5, [])
+    ]  # fmt: skip
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(0)
 def test_full_suites_find_nothing() -> None:
