@@ -6,6 +6,7 @@
   lists are such lines alone.
 - CFP's folder Protocol/Split/FP (or FF): ten folds, each with same.txt and diff.txt, whose numbers are those of
   Pair_list_F.txt and Pair_list_P.txt.
+- AgeDB's MATLAB file of ten folds (facekd.data.agedb).
 - Two paths and a truth a line, "a b 1" or "1 a b", separated by commas, tabs or blanks, with a heading or without: no
   folds of its own.
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.common.file_kind import check_not_a_stand_in
+from facekd.data.agedb import is_matlab_file, read_agedb
 from facekd.data.image_files import SUFFIXES
 from facekd.data.image_list import text_lines
 from facekd.data.source import ALIGNED_SIZE
@@ -63,9 +65,11 @@ class PairList:
 
 
 def is_pair_list(path: Path) -> bool:
-    """Whether a file is text, and so no .bin; the first pickles were text too, so a name that says .bin is believed."""
+    """Whether a file is text or AgeDB's, and so no .bin; the first pickles were text too, so the name .bin is believed."""
     if path.suffix.lower() == ".bin":
         return False
+    if is_matlab_file(path):
+        return True
     with path.open("rb") as file:
         head = file.read(512)
     return head.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")) or not any(
@@ -81,6 +85,10 @@ def read_pairs(path: Path) -> PairList:
         FacekdError: it is of none of these layouts; names the line.
     """
     check_not_a_stand_in(path, "a list of pairs")
+    if is_matlab_file(path):
+        names, truths, sizes = read_agedb(path)
+        pairs = [(Photograph(a, any_suffix=True), Photograph(b, any_suffix=True)) for a, b in names]
+        return PairList(pairs, np.array(truths), sizes)
     rows = _rows(path)
     if not rows:
         raise FacekdError(f"{path} is empty: a list of pairs has a line for each")

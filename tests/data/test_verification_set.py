@@ -312,3 +312,52 @@ def test_cfp_as_it_is_published(tmp_path: Path) -> None:
     (split / "FP/01/same.txt").write_text("1,9\n")
     with pytest.raises(FacekdError, match=r"same\.txt, line 1: '1,9' is not two numbers of the lists in"):
         load_verification_set(split / "FP")
+
+
+def write_agedb(path: Path, folds: list[list[tuple[str, str, int]]]) -> None:
+    """As MATLAB saves it: a cell a fold, in it a struct of a cell array of structs, and of truths."""
+    from scipy import io
+
+    splits = np.empty((len(folds), 1), dtype=object)
+    for number, fold in enumerate(folds):
+        pairs = np.empty((2, len(fold)), dtype=object)
+        for at, (first, second, _) in enumerate(fold):
+            pairs[0, at], pairs[1, at] = {"name": first, "age": 30}, {"name": second, "age": 60}
+        splits[number, 0] = {"pairs": pairs, "labels": np.array([[truth for *_, truth in fold]])}
+    io.savemat(path, {"splits": splits})
+
+
+def test_agedb_as_it_is_published(tmp_path: Path) -> None:
+    names = ["0_MariaCallas_35_f", "1_MariaCallas_40_f", "9_VladimirPutin_60_m"]
+    for value, name in enumerate(names, 1):
+        (tmp_path / f"{name}.png").write_bytes(png_of(value))
+    same, other = (names[0], names[1], 1), (names[1], names[2], -1)
+    write_agedb(tmp_path / "pairs.mat", [[same, other], [other, same]])
+    found = load_verification_set(tmp_path / "pairs.mat", tmp_path)
+    assert found.issame.tolist() == [True, False, False, True] and found.fold_sizes == [2, 2]
+    assert [int(found.image(i)[0, 0, 0]) for i in range(8)] == [1, 2, 2, 3, 2, 3, 1, 2]
+    assert load_verification_set(tmp_path / "pairs.mat", tmp_path, folds=[2]).issame.tolist() == [False, True]
+    (tmp_path / f"{names[2]}.png").unlink()
+    with pytest.raises(FacekdError, match=r"1 of 3 photographs of pairs\.mat are not in .*, the first 9_VladimirPutin"):
+        load_verification_set(tmp_path / "pairs.mat", tmp_path)
+
+
+def test_matlab_files_that_are_no_pairs(tmp_path: Path) -> None:
+    from scipy import io
+
+    whole = tmp_path / "whole.mat"
+    write_agedb(whole, [[("a", "b", 1), ("c", "d", -1)]] * 3)
+    (tmp_path / "cut.mat").write_bytes(whole.read_bytes()[:200])
+    io.savemat(tmp_path / "other.mat", {"gallery": [1, 2], "probes": 3})
+    io.savemat(tmp_path / "flat.mat", {"splits": [1, 2]})
+    write_agedb(tmp_path / "three.mat", [[("a", "b", 3), ("c", "d", 1)]])
+    cases = {
+        "cut": "cannot be read as a MATLAB file",
+        "other": "holds gallery, probes, and no splits: AgeDB's pairs are needed",
+        "flat": "fold 1: not AgeDB's layout (no struct)",
+        "three": "fold 1: not AgeDB's layout (a truth of 3)",
+    }
+    for name, message in cases.items():
+        with pytest.raises(FacekdError) as refused:
+            load_verification_set(tmp_path / f"{name}.mat", tmp_path)
+        assert message in str(refused.value) and "\n" not in str(refused.value), name
