@@ -35,7 +35,7 @@ def dask_cluster(folder: Path, *, threads: Sequence[int] = (1, 2)) -> Iterator[L
 
     try:
         start("distributed.cli.dask_scheduler", "--port", "0")
-        for _ in range(600):
+        for _ in range(3000):
             if file.exists() and file.stat().st_size:
                 break
             time.sleep(0.1)
@@ -46,7 +46,7 @@ def dask_cluster(folder: Path, *, threads: Sequence[int] = (1, 2)) -> Iterator[L
         from distributed import Client
 
         with Client(address) as client:
-            client.wait_for_workers(len(threads), timeout=60)
+            client.wait_for_workers(len(threads), timeout=300)
         yield LocalCluster(address, processes[0], processes[1:])
     finally:
         for process in processes:

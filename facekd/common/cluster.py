@@ -10,6 +10,8 @@ from typing import Any
 
 from facekd.common.errors import FacekdError, UsageError, first_line, require_modules
 
+CONNECT_S = 20.0
+"""How long a scheduler has to answer."""
 LOOK_S = 5.0
 """How often it is checked, while a result is waited for, that the cluster has workers."""
 
@@ -112,7 +114,7 @@ def open_cluster(address: str) -> Iterator[Cluster]:
     logging.getLogger("asyncio").addFilter(_not_of_distributed)
     make_client: Any = distributed.Client
     try:
-        client = make_client(address, timeout="5s")
+        client = make_client(address, timeout=CONNECT_S)
     except (OSError, TimeoutError, ValueError, ImportError) as error:
         raise UsageError(f"no Dask scheduler at {address}: {first_line(error)}") from None
     try:

@@ -65,7 +65,7 @@ class PairList:
 
 
 def is_pair_list(path: Path) -> bool:
-    """Whether a file is text or AgeDB's, and so no .bin; the first pickles were text too, so the name .bin is believed."""
+    """Whether it is text or AgeDB's, and so no .bin; the first pickles were text too, so the name .bin is believed."""
     if path.suffix.lower() == ".bin":
         return False
     if is_matlab_file(path):

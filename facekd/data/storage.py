@@ -1,4 +1,4 @@
-"""Byte ranges of files, local or anywhere fsspec reaches (s3://, gs://, https://), with a bounded cache on disk.
+"""Byte ranges of files, local, on a web server or anywhere fsspec reaches (s3://, gs://), with a bounded cache on disk.
 
 A remote file is read in blocks of 1 MiB; a block is kept as a file of the cache until the cache is larger than it may
 be, then those least recently used go. Processes on one machine share the cache: a block appears whole, by a rename.
@@ -12,6 +12,7 @@ from typing import Any
 
 from facekd.common.errors import FacekdError, UsageError, one_line
 from facekd.common.hashing import text_sha256
+from facekd.data.http_ranges import HttpRanges
 
 BLOCK_BYTES = 1 << 20
 _RELEASE_AFTER_BYTES = 64 << 20
@@ -57,7 +58,7 @@ class LocalBytes:
 
 
 class RemoteBytes:
-    """Byte ranges of a file that fsspec opens, through a bounded cache. Picklable; connects again in each process.
+    """Byte ranges of a remote file, through a bounded cache. Picklable; connects again in each process.
 
     Args:
         url: protocol://path.
@@ -165,6 +166,8 @@ class RemoteBytes:
 
     def _connect(self) -> tuple[Any, str]:
         """The file system of this process: connections do not survive a fork."""
+        if self.url.startswith(("http://", "https://")):
+            return HttpRanges(), self.url
         if self._connection is None or self._connection[0] != os.getpid():
             import fsspec  # type: ignore[import-untyped]
 

@@ -203,7 +203,8 @@ def test_a_cluster_that_is_lost_is_one_line(cluster: LocalCluster, monkeypatch: 
     assert "\n" not in str(refused.value)
 
 
-def test_no_scheduler_is_one_line() -> None:
+def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facekd.common.cluster.CONNECT_S", 1.0)
     with (
         pytest.raises(UsageError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9: ") as refused,
         open_pool(dask="tcp://127.0.0.1:9"),

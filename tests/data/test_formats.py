@@ -1,11 +1,15 @@
 """Formats that other people's faces come in: each is written here by its own library, and read back image by image."""
 
 import csv
+import hashlib
 import io
 import json
 import pickle
 import tarfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -128,6 +132,79 @@ def test_webdataset_shards(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEKD_RECORD_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
+    """A web server that answers byte ranges: its address, its files, and what was asked of it."""
+    files: dict[str, bytes] = {}
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers.get('Range')}")
+            name = self.path.lstrip("/")
+            if name not in files:
+                self.send_error(404 if "broken" not in name else 503)
+                return
+            first, last = (int(part) for part in self.headers["Range"].removeprefix("bytes=").split("-"))
+            data = files[name] if "whole" in name else files[name][first : last + 1]
+            self.send_response(200 if "whole" in name else 206)
+            self.send_header("Content-Range", f"bytes {first}-{first + len(data) - 1}/{len(files[name])}")
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("ETag", hashlib.sha256(files[name]).hexdigest())
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_address[1]}", files, asked
+        made.shutdown()
+
+
+def test_webdataset_by_url(tmp_path: Path, server: tuple[str, dict[str, bytes], list[str]]) -> None:
+    """Opened twice: the same images in the same order, which is what an exact resume needs, and no byte read twice."""
+    address, files, asked = server
+    for number, rows in enumerate((ROWS[:5], ROWS[5:])):
+        write_tar(tmp_path / "made.tar", tar_members(rows))
+        files[f"faces-{number:03d}.tar"] = (tmp_path / "made.tar").read_bytes()
+    place = f"webdataset:{address}/faces-{{000..001}}.tar"
+    first = open_source(place)
+    assert_same_faces(first)
+    ranges = [line for line in asked if "bytes=0-0" not in line]
+    assert len(ranges) == len(set(ranges)) == sum(-(-len(data) // 2**20) for data in files.values())
+    asked.clear()
+    again = open_source(place)
+    assert_same_faces(again)
+    assert again.fingerprint() == first.fingerprint() and [again.key(i) for i in range(12)] == [
+        first.key(i) for i in range(12)
+    ]
+    assert all("bytes=0-0" in line for line in asked)  # whether it is the same file; its bytes come from the cache
+    write_tar(tmp_path / "made.tar", tar_members(ROWS[:4]))
+    files["faces-000.tar"] = (tmp_path / "made.tar").read_bytes()  # replaced: the run that resumes is told
+    assert open_source(place).fingerprint() != first.fingerprint()
+
+
+def test_a_web_server_that_does_not_help_is_one_line(server: tuple[str, dict[str, bytes], list[str]]) -> None:
+    address, files, _ = server
+    files["whole.tar"] = bytes(10_240)
+    cases = {
+        "none.tar": f"no file at {address}/none.tar: give an existing file",
+        "broken.tar": f"{address}/broken.tar cannot be read: the server answers 503 Service Unavailable",
+        "whole.tar": f"{address}/whole.tar cannot be read: the server does not answer byte ranges: download the file",
+    }
+    for name, message in cases.items():
+        with pytest.raises(FacekdError) as refused:
+            open_source(f"webdataset:{address}/{name}")
+        assert str(refused.value) == message
+    with pytest.raises(
+        FacekdError, match=r"http://127\.0\.0\.1:9/x\.tar cannot be read: the server does not answer \("
+    ) as refused:
+        open_source("webdataset:http://127.0.0.1:9/x.tar")
+    assert "\n" not in str(refused.value)
 
 
 def test_webdataset_labels_in_json_and_by_folder(tmp_path: Path) -> None:
