@@ -5,6 +5,8 @@ python android_demo/build.py fetch      the only command that downloads; --runti
 python android_demo/build.py test       core's JUnit tests
 python android_demo/build.py launch-test  the app, launched by Robolectric; pictures of its pages in build/pages
 python android_demo/build.py desktop    the app's recognition as a desktop program, for comparisons
+python android_demo/build.py store-bench  how fast the store of samples is, beside NumPy
+python android_demo/build.py store-kill   kills a process that writes one, 50 times
 python android_demo/build.py apk        --model ARTEFACT --detector YUNET --onnxruntime-aar AAR
 python android_demo/build.py verify     what the built APK is
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from building import cache, desktop, launch, unit_tests
+from building import cache, desktop, launch, store, unit_tests
 from building.apk import ABIS, ApkRequest, build_apk
 from building.errors import BuildError
 from building.launch_pins import FOR_LAUNCH
@@ -38,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     launched.add_argument("--material", type=Path, help="folder of make_launch_set.py; default: one with drawn faces")
     launched.add_argument("--only", nargs="+", default=[], metavar="TEST", help="test classes, as in SequenceTest")
     verbs.add_parser("desktop", parents=[common], help="compile the desktop program; prints its command line")
+    bench = verbs.add_parser("store-bench", parents=[common], help="measure the store of samples on this machine")
+    bench.add_argument("--people", type=_count, default=store.PEOPLE, help="three samples each (%(default)s)")
+    bench.add_argument("--rounds", type=_count, default=store.ROUNDS, help="searches of either kind (%(default)s)")
+    kill = verbs.add_parser("store-kill", parents=[common], help="kill a process that writes samples, and look")
+    kill.add_argument("--times", type=_count, default=50, help="(%(default)s)")
     apk = verbs.add_parser("apk", parents=[common], help="build, sign (debug key) and verify the APK")
     apk.add_argument("--model", type=Path, help="folder written by facekd export --target android")
     apk.add_argument("--detector", type=Path, help="YuNet's .onnx (OpenCV zoo, face_detection_yunet)")
@@ -70,6 +77,10 @@ def main(words: Sequence[str] | None = None) -> int:
             return unit_tests.run_tests(folder)
         elif given.verb == "launch-test":
             return launch.run_launch_tests(folder, given.material, given.only)
+        elif given.verb == "store-bench":
+            store.bench(store.Program(folder), given.people, given.rounds)
+        elif given.verb == "store-kill":
+            print(store.kill(store.Program(folder), given.times))
         elif given.verb == "desktop":
             print(json.dumps(desktop.build_desktop(folder)))
         else:
@@ -80,6 +91,12 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or not 1 <= int(word) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 1 to 1000000")
+    return int(word)
 
 
 def _request(given: argparse.Namespace, folder: Path) -> ApkRequest:

@@ -121,8 +121,10 @@ class Gallery internal constructor(
         val wanted = names.indexOf(person)
         if (wanted < 0) return null
         var found: Nearest? = null
-        for (index in 0 until size) {
-            if (blocks[index / LARGEST].person(index % LARGEST) == wanted) found = better(found, probe, index)
+        for ((at, block) in blocks.withIndex()) {
+            for (row in 0 until minOf(size - at * LARGEST, LARGEST)) {
+                if (block.person(row) == wanted) found = better(found, probe, at * LARGEST + row)
+            }
         }
         return found
     }

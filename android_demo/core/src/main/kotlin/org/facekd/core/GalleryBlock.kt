@@ -102,9 +102,12 @@ internal class ProbeCode(probe: FloatArray, val lanes: Int) {
         repeated = ShortArray(code.size * lanes)
         for (pair in 0 until code.size / 2) {
             val from = pair * 2 * lanes
-            for (i in 0 until lanes) {
-                repeated[from + 2 * i] = code[2 * pair]
-                repeated[from + 2 * i + 1] = code[2 * pair + 1]
+            code.copyInto(repeated, from, 2 * pair, 2 * pair + 2)
+            var done = 2
+            while (done < 2 * lanes) { // by doubling: a megabyte for each search
+                val more = minOf(done, 2 * lanes - done)
+                repeated.copyInto(repeated, from + done, from, from + more)
+                done += more
             }
         }
     }

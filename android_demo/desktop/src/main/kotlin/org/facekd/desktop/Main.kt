@@ -20,8 +20,11 @@ import org.facekd.runtime.Provider
  * list is `width height file`, the file raw RGB. Results: photographs.jsonl (box, landmarks and score of all faces, which
  * of them the photograph is of, its embedding; or `"faces": []`) and crops.bin (raw RGB aligned crops, one a photograph
  * with a face).
+ *
+ * With `store` as the first argument: [store].
  */
 fun main(words: Array<String>) {
+    if (words.firstOrNull() == "store") return store(words.drop(1))
     if (words.size != 4) {
         System.err.println("usage: artefact-folder detector.onnx list.txt out-folder")
         exitProcess(2)
