@@ -1,15 +1,13 @@
 """The thresholds that app and page take for a gallery, on people they were not calibrated on: LFW by EdgeFace-XS."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from facekd.data.pairs import read_pairs
-from facekd.data.verification_bin import read_bin
+from facekd.benchmarks.studies.gallery_size import Photographs, draw, measure, table
 from facekd.evaluation.calibration import calibrate
 from facekd.evaluation.embedding import embed_images
 from facekd.evaluation.gallery import GalleryRate, measure_galleries
@@ -20,35 +18,17 @@ from tests.android.gallery_reference import LFW_TABLE, answer, entries, gallerie
 CALIBRATED, OTHERS = 800, 300
 
 
-class First(Sequence[np.ndarray]):
-    """The first photograph of each person of LFW's View 2, people in a drawn order."""
-
-    def __init__(self, shared: Path, people: int) -> None:
-        self._set = read_bin(shared / "data" / "lfw.bin")
-        photographs = [
-            photograph for pair in read_pairs(shared / "data" / "lfw_pairs.txt").pairs for photograph in pair
-        ]
-        assert len(photographs) == self._set.num_images
-        first: dict[str, int] = {}
-        for at, photograph in enumerate(photographs):
-            first.setdefault(str(photograph).split("/")[0], at)
-        drawn = np.random.default_rng(0).permutation(len(first))[:people]
-        self._places = [list(first.values())[i] for i in drawn]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
-        return self._set.image(self._places[i])
-
-
 @pytest.fixture(scope="module")
 def embeddings(shared: Path) -> np.ndarray:
-    """float32 [1100, 512] of as many people; the first CALIBRATED are for the table."""
+    """float32 [1100, 512] of the first photograph of as many people; the first CALIBRATED are for the table."""
     if not (shared / "data" / "lfw.bin").is_file():
         pytest.skip(f"no lfw.bin in {shared / 'data'}")
+    photographs = Photographs(shared / "data" / "lfw.bin", shared / "data" / "lfw_pairs.txt")
+    people, first = np.unique(photographs.identities, return_index=True)
+    drawn = np.random.default_rng(0).permutation(len(people))[: CALIBRATED + OTHERS]
+    images = [photographs[int(first[person])] for person in drawn]
     embedder = open_file(shared / "weights" / "edgeface_xs.onnx", threads=1)
-    return embed_images(embedder, First(shared, CALIBRATED + OTHERS), batch_size=64, description="LFW")
+    return embed_images(embedder, images, batch_size=64, description="LFW")
 
 
 def table_of(embeddings: np.ndarray) -> Calibration:
@@ -125,6 +105,29 @@ def test_a_refusal_says_what_would_do() -> None:
     rates = [10 ** (-2 - step / 10) for step in range(71)]
     lowest = min(rate for rate in rates if int(rate * pairs) >= 30)
     assert lowest * 5000 <= 1e-3 < 1.6 * lowest * 5000
+
+
+def test_the_study_measures_both_thresholds(tmp_path: Path) -> None:
+    """On made faces: one pair's threshold names ever more strangers, the gallery's keeps the promise."""
+    random = np.random.default_rng(0)
+    people = np.repeat(np.arange(500), 2)
+    faces = random.standard_normal((500, 32))[people] + 0.4 * random.standard_normal((1000, 32))
+    calibration, curves = measure(faces, people, faces="made", sizes=(1, 10, 100, 400))
+    assert calibration.identities == 250
+    for one in curves:
+        assert [rate.people for rate in one.by_pair] == [rate.people for rate in one.by_gallery] == [1, 10, 100]
+        assert len({rate.threshold_cos for rate in one.by_pair}) == 1
+        assert one.by_pair[1].fpir is not None and one.by_pair[1].fpir > 5 * one.promised
+        for pair, gallery in zip(one.by_pair, one.by_gallery, strict=True):
+            chosen = calibration.threshold_for(one.promised / gallery.people)
+            assert gallery.threshold_cos == (None if chosen is None else chosen.threshold_cos)
+            if gallery.fpir is not None:
+                assert gallery.fpir < 2 * one.promised and gallery.fpir <= (pair.fpir or 0)
+    assert curves[1].by_gallery[2].threshold_cos is None
+    assert "not supported" in table(curves).markdown()
+    pytest.importorskip("matplotlib")
+    draw(tmp_path / "fpir.png", curves, title="made")
+    assert (tmp_path / "fpir.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_vectors_are_the_references(request: pytest.FixtureRequest) -> None:
