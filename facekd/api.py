@@ -39,7 +39,8 @@ from facekd.schemas.input_spec import InputSpec
 from facekd.schemas.manifest import Manifest
 from facekd.training.loader import Loader, LoaderBatches
 from facekd.training.log import Reporter
-from facekd.training.loop import LoopResult, Trainer
+from facekd.training.loop import Trainer
+from facekd.training.loop_result import LoopResult
 from facekd.training.run import run_recipe
 from facekd.training.task import TrainingTask
 from facekd.training.trackers import DEFAULT, Callback

@@ -81,21 +81,21 @@ def measure(recipe: Recipe, *, repeats: int = 5, epochs: int = 6) -> dict[str, A
     device = choose_device(recipe.training.device)
     source = open_recipe_source(recipe.data)
     batch = BatchStream(recipe, source).first_batch()
-    plain = build_task(_undistilled(recipe), source).train()
+    plain = build_task(undistilled(recipe), source).train()
     distilled = build_task(recipe, source).train() if recipe.distillation else None
     nhwc = recipe.training.channels_last if recipe.training.channels_last != "auto" else False
     usual = Precision(name="fp32", channels_last=bool(nhwc), device=device)
 
-    work = {"loader": _loader(source, recipe), "plain step": _step(plain, batch, usual)}
+    work = {"loader": _loader(source, recipe), "plain step": whole_step(plain, batch, usual)}
     interval = 1
     if distilled is not None:
         # The prompts learn from every so many batches: one round of them is timed, and a step is its mean.
         interval = distilled.teacher.settings.interval if isinstance(distilled.teacher, AptTeacher) else 1
-        work["distillation step"] = _step(distilled, batch, usual, steps=interval)
+        work["distillation step"] = whole_step(distilled, batch, usual, steps=interval)
         if isinstance(distilled.teacher, FrozenTransformer):
             work["teacher forward + prompt backward"] = _teacher(distilled, batch, usual)
     options = candidates("auto", "auto", device)
-    work |= {option.describe(): _step(copy.deepcopy(plain), batch, option) for option in options}
+    work |= {option.describe(): whole_step(copy.deepcopy(plain), batch, option) for option in options}
     timings = in_turns(work, repeats)
     if distilled is not None:
         timings["distillation step"] = timings["distillation step"].each(interval)
@@ -177,7 +177,9 @@ def _loader(source: Source, recipe: Recipe) -> Callable[[], None]:
     return read
 
 
-def _step(task: DistillationTask, batch: dict[str, Any], precision: Precision, *, steps: int = 1) -> Callable[[], None]:
+def whole_step(
+    task: DistillationTask, batch: dict[str, Any], precision: Precision, *, steps: int = 1
+) -> Callable[[], None]:
     """Whole optimiser steps: forward, backward, clip, update."""
     precision.place(task)
     train_step = TrainStep(task, _optimisers(task), precision, None)
@@ -214,7 +216,7 @@ def _optimisers(task: DistillationTask) -> Optimisers:
     return Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=1000, warmup=0.5), clip_norm=5.0)
 
 
-def _undistilled(recipe: Recipe) -> Recipe:
+def undistilled(recipe: Recipe) -> Recipe:
     head = recipe.head.model_copy(update={"weight": recipe.head.weight or 1.0, "init": "random"})
     return recipe.model_copy(update={"distillation": [], "teacher": None, "head": head})
 

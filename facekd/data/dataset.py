@@ -299,7 +299,7 @@ def make_loader(
 
 def make_view_loader(
     source: Source,
-    batches: Sequence[Sequence[tuple[int, int]]],
+    batches: Sequence[list[tuple[int, int]]],
     *,
     augmentation: AugmentationConfig,
     seed: int,
@@ -308,7 +308,7 @@ def make_view_loader(
     """A loader of the given batches of (view, i), as FaceDataset makes them, in this order."""
     return DataLoader(
         FaceDataset(source, augmentation=augmentation, seed=seed),
-        batch_sampler=batches,  # type: ignore[arg-type]  (any iterable of lists of indices does)
+        batch_sampler=batches,
         collate_fn=_as_it_is,
         num_workers=workers,
         worker_init_fn=_start_worker,

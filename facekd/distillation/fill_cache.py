@@ -31,6 +31,7 @@ SHARD_ROWS = 4096
 LARGEST = 65504.0
 """Of float16."""
 
+_HOPELESS = 256  # images, none of which could be read
 _CANDIDATES = (8, 16, 32, 64, 128, 256)
 _WORTH = 1.03  # a larger batch has to be so much faster
 
@@ -158,7 +159,8 @@ def _card(
 def _folder(out: Path, card: TeacherCacheCard) -> TeacherCache:
     """The folder with its card: made, or found with the same one."""
     if not (out / CACHE_FILE).is_file():
-        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        left = f".{CACHE_FILE}."  # by a writer of it that was killed
+        if out.is_file() or (out.is_dir() and any(not path.name.startswith(left) for path in out.iterdir())):
             raise UsageError(f"--out {out} holds something else than a teacher's outputs: give a new folder")
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -225,10 +227,11 @@ def _fill(
                     arrays[name][places] = values
             first += len(batch)
             bar.advance(len(batch))
-        if np.isnan(arrays["embedding"]).all():
-            reason = f"{filled.broken[0][0]}: {filled.broken[0][1]}" if filled.broken else "no image"
+        if len(filled.broken) == filled.computed + count >= min(_HOPELESS, card.faces.images):
+            key, reason = filled.broken[0]
             raise FacekdError(
-                f"not one of {count} images of {source.name} could be read ({reason}): see `facekd data inspect`"
+                f"not one of {filled.computed + count} images of {source.name} could be read ({key}: {reason}): see "
+                "`facekd data inspect`"
             )
         for name, values in arrays.items():  # the embedding is the last: with it the shard is there
             with atomic_file(shard_file(filled.cache.folder, name, shard), overwrite=True) as file:

@@ -192,9 +192,9 @@ class DistillationTask(nn.Module):
         frozen = {key: value for key, value in self.state_dict().items() if self._is_frozen(key)}
         self.load_state_dict({**frozen, **state})
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, torch.Tensor]:
         """Figures of the last batch beside the losses: spread and effective rank of the local features."""
-        figures: dict[str, float] = {}
+        figures: dict[str, torch.Tensor] = {}
         for _, loss in self.losses():
             figures.update(loss.diagnostics())
         return figures

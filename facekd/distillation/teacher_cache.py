@@ -80,7 +80,7 @@ class TeacherCache:
             for i, (shard, place) in enumerate(zip(shards, places, strict=True)):
                 rows[i] = self._array(name, int(shard))[place]
             found[name] = rows
-        return found, ~np.isnan(found["embedding"]).any(axis=1)
+        return found, np.asarray(~np.isnan(found["embedding"]).any(axis=1))
 
     def _array(self, name: str, shard: int) -> np.ndarray:
         kept = self._arrays.get((name, shard))

@@ -94,13 +94,20 @@ class MarginHead(nn.Module):
             raise UsageError(f"head: only centres {self.owned[0]} to {self.owned[1] - 1} are here: use identity_loss")
 
     def check(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
-        """Raises UsageError for embeddings of another width, or a label outside 0..n-1."""
+        """Raises UsageError for embeddings of another width, or a label outside 0..n-1.
+
+        Labels on a device are taken as they are, since the host would wait for their values: `check_labels` looks at
+        them before they go there.
+        """
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_width:
             raise UsageError(f"head: embeddings are {list(embeddings.shape)}, not [b, {self.embedding_width}]")
         if labels.shape != embeddings.shape[:1]:
             raise UsageError(f"head: {len(embeddings)} embeddings but labels of shape {list(labels.shape)}")
-        if torch.compiler.is_compiling():  # reading a value would break the graph
-            return
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # reading a value would break the graph
+            self.check_labels(labels)
+
+    def check_labels(self, labels: torch.Tensor) -> None:
+        """Raises UsageError for a label outside 0..n-1."""
         outside = labels[(labels < 0) | (labels >= self.num_identities)]
         if len(outside):
             raise UsageError(

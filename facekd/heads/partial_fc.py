@@ -67,36 +67,40 @@ def _partial_fc(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tensor
         raw = embeddings.to(dtype)
         if sharded:
             raw, labels = collectives.concatenate(raw, sizes), collectives.concatenate(labels, sizes)
-        rows = torch.nonzero((labels >= first) & (labels < last)).flatten()
-        classes = labels[rows] - first
-        centres, columns = _sample(head, classes)
+        # Every row is kept, also where its class is another rank's: picking rows out would make the host wait for a
+        # count of the device.
+        mine = (labels >= first) & (labels < last)
+        centres, columns = _sample(head, torch.where(mine, labels - first, 0), mine)
         if sharded and centres.requires_grad:
             centres.register_hook(lambda gradient: gradient / collectives.world())
         units, centres = F.normalize(raw), F.normalize(centres.to(dtype))
         logits = F.linear(units * head.scale, centres)
-        # Angles and targets as MarginHead's. Every row is passed on, with angle 0 where the class is another rank's,
-        # since AdaFace's statistics are of the whole batch.
-        theta = angles(units[rows], centres[columns])
+        # Angles and targets as MarginHead's, with angle 0 where the class is another rank's.
+        theta = torch.where(mine, angles(units, centres[columns]), 0)
         norms = torch.linalg.vector_norm(raw.detach(), dim=1)
-        target = head.target_cosine(theta.new_zeros(len(raw)).index_put((rows,), theta), norms)[rows]
-        change = head.scale * (target - torch.cos(theta))
-        logits = logits.index_put_((rows, columns), change, accumulate=True)
-        losses: torch.Tensor = _CrossEntropy.apply(logits, rows, columns, sharded)
+        change = head.scale * (head.target_cosine(theta, norms) - torch.cos(theta))
+        rows = torch.arange(len(raw), device=raw.device)
+        logits = logits.index_put_((rows, columns), torch.where(mine, change, 0), accumulate=True)
+        losses: torch.Tensor = _CrossEntropy.apply(logits, columns, mine, sharded)
     output: torch.Tensor = losses.split(sizes)[rank].mean()
     return output
 
 
-def _sample(head: MarginHead, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The centres of this step [s, e], and where among them each of `classes` (local indices) is."""
+def _sample(head: MarginHead, classes: torch.Tensor, mine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The centres of this step [s, e], and where among them each of `classes` (local indices) [B] is.
+
+    Of a row that is not `mine` both are without meaning. s is the sample rate's share, or B where that is more, as if
+    all images were of different classes: how many there are is known to the device alone.
+    """
     count = len(head.centres)
     if head.sample_rate == 1:
         return head.centres.view_as(head.centres), classes  # a view, since the caller may hang a hook on it
-    positive = torch.unique(classes)
-    wanted = max(len(positive), math.ceil(head.sample_rate * count))
+    wanted = min(count, max(len(classes), math.ceil(head.sample_rate * count)))
     chance = torch.rand(count, device=head.centres.device)
-    chance[positive] = 2  # above every draw: they are taken first
+    # Above every draw: they are taken first.
+    chance.scatter_reduce_(0, classes, torch.where(mine, 2.0, -1.0).to(chance.dtype), "amax")
     chosen = torch.topk(chance, wanted, sorted=False).indices.sort().values
-    return head.centres[chosen], torch.searchsorted(chosen, classes)
+    return head.centres[chosen], torch.searchsorted(chosen, classes).clamp_max(wanted - 1)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -107,27 +111,27 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, sharded: bool
+        ctx: Any, logits: torch.Tensor, columns: torch.Tensor, mine: torch.Tensor, sharded: bool
     ) -> torch.Tensor:
         top = logits.amax(dim=1)
         if sharded:
             collectives.max_(top)
         shares = (logits - top[:, None]).exp_()
-        target = logits.new_zeros(len(logits))
-        target[rows] = logits[rows, columns] - top[rows]
+        own = logits.gather(1, columns[:, None]).squeeze(1)
+        target = torch.where(mine, own - top, 0)
         sums = torch.stack([shares.sum(dim=1), target])
         if sharded:
             collectives.sum_(sums)
-        ctx.save_for_backward(shares, sums[0], rows, columns)
+        ctx.save_for_backward(shares, sums[0], columns, mine)
         ctx.sharded = sharded
         return sums[0].log() - sums[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        shares, total, rows, columns = ctx.saved_tensors
+        shares, total, columns, mine = ctx.saved_tensors
         gradient = gradients[0].clone()  # each rank's own images only: together they are all
         if ctx.sharded:
             collectives.sum_(gradient)
         shares.mul_((gradient / total)[:, None])
-        shares.index_put_((rows, columns), -gradient[rows], accumulate=True)
+        shares.scatter_add_(1, columns[:, None], torch.where(mine, -gradient, 0)[:, None])
         return shares, None, None, None

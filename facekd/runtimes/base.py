@@ -9,8 +9,8 @@ What a runtime needs is imported by its methods, so that looking one up by suffi
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,8 +22,8 @@ from facekd.common.registry import Registry
 from facekd.common.versions import package_version
 from facekd.runtimes.bounded import LIMIT_S, run_bounded
 from facekd.runtimes.child import ChildSession
+from facekd.runtimes.graph_ends import GraphEnds
 from facekd.runtimes.reasons import reason
-from facekd.schemas.input_spec import StatedInput
 
 IMAGE = "image"
 """The dtype of an input that the runtime takes as an image: RGB pixels 0 to 255, float32 [1, 3, h, w] for `run`."""
@@ -75,23 +75,6 @@ class FileFacts(NamedTuple):
 
     macs: int | None = None
     precision: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphEnds:
-    """What a file computes at its ends; empty where it cannot be told.
-
-    Attributes:
-        operators: of an output, by name: the operator that computes it.
-        before: of an output, by name: the other outputs that it is computed from.
-        normalises: (mean, std), one value a channel, of (x - mean) / std, where the graph begins with that.
-        stated: of the input, by the file's own metadata.
-    """
-
-    operators: Mapping[str, str] = field(default_factory=dict)
-    before: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    normalises: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    stated: StatedInput = field(default_factory=StatedInput)
 
 
 class Session(ABC):

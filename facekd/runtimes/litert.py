@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from facekd.runtimes.base import FileFacts, GraphEnds, OpenOptions, Runtime, Session, Tensor, register_runtime
+from facekd.runtimes.base import FileFacts, OpenOptions, Runtime, Session, Tensor, register_runtime
+from facekd.runtimes.graph_ends import GraphEnds
 from facekd.runtimes.litert_interpreter import ERRORS, open_interpreter
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facekd.runtimes.base import FileFacts, GraphEnds
+from facekd.runtimes.base import FileFacts
+from facekd.runtimes.graph_ends import GraphEnds
 from facekd.runtimes.litert_interpreter import open_interpreter
 from facekd.runtimes.litert_metadata import lite_metadata
 

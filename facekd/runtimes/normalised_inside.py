@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from facekd.common.errors import UsageError
-from facekd.runtimes.base import GraphEnds
+from facekd.runtimes.graph_ends import GraphEnds
 from facekd.runtimes.input_range import shown
 from facekd.schemas.input_spec import InputSpec
 

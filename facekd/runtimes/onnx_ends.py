@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facekd.runtimes.base import GraphEnds
+from facekd.runtimes.graph_ends import GraphEnds
 from facekd.runtimes.metadata import metadata_input
 
 _SAME_VALUES = (

@@ -10,7 +10,8 @@ import numpy as np
 
 from facekd.common.errors import FacekdError, require_modules
 from facekd.common.file_kind import check_not_a_stand_in
-from facekd.runtimes.base import FileFacts, GraphEnds, OpenOptions, Runtime, Session, Tensor, register_runtime
+from facekd.runtimes.base import FileFacts, OpenOptions, Runtime, Session, Tensor, register_runtime
+from facekd.runtimes.graph_ends import GraphEnds
 from facekd.runtimes.reasons import reason
 
 _TYPES = {"float": "float32", "float16": "float16", "double": "float64"}

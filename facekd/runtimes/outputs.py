@@ -6,7 +6,8 @@ from pathlib import Path
 
 from facekd.common.errors import UsageError
 from facekd.common.validation import shown
-from facekd.runtimes.base import GraphEnds, Tensor
+from facekd.runtimes.base import Tensor
+from facekd.runtimes.graph_ends import GraphEnds
 
 _PROBABILITIES = ("softmax", "logsoftmax", "log_softmax", "sigmoid", "logistic", "hardsigmoid", "argmax", "arg_max")
 _EMBEDDING = re.compile(r"embed|feat|fc1$|(^|[_/.])emb|identity_vector", re.IGNORECASE)

@@ -21,7 +21,7 @@ from facekd.recipe import Recipe
 from facekd.schemas.card import Card, HeadCard, Metric, Threshold
 from facekd.schemas.input_spec import InputSpec
 from facekd.training.log import Reporter
-from facekd.training.loop import LoopResult
+from facekd.training.loop_result import LoopResult
 from facekd.training.reproducibility import preserved_random_state
 
 _PROTOCOL = "verification, {}, unrestricted with labelled outside data, flip-summed embeddings"

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -15,13 +14,15 @@ from facekd.distributed import collectives
 from facekd.distributed.ranks import is_lost_rank
 from facekd.recipe import Recipe
 from facekd.training import distributed, resumption
+from facekd.training.ahead import Ahead
 from facekd.training.checkpoint import CheckpointFile, CheckpointStore
 from facekd.training.data import StepBatches, TrainingData
 from facekd.training.interruption import LOST_WORKER, Interrupted, LoaderDeaths, StopRequest, is_lost_worker
 from facekd.training.log import NoLog, Reporter, TrainingLog
-from facekd.training.meter import Meter, Progress
+from facekd.training.loop_result import LoopResult
+from facekd.training.meter import Meter, Progress, as_numbers
 from facekd.training.optimisation import Optimisers, Schedule, WeightAverage
-from facekd.training.precision import Precision, candidates, choose_device, fastest_training
+from facekd.training.precision_choice import choose_precision
 from facekd.training.reproducibility import preserved_random_state, random_state, seed_everything, set_random_state
 from facekd.training.shards import Shards
 from facekd.training.step import Diverged, StepReport, TrainStep
@@ -30,25 +31,6 @@ from facekd.training.trackers import DEFAULT, Callback, TrackedRun, Trackers
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 """(student, step) -> figures on the dev pairs; "accuracy" chooses the best checkpoint."""
-
-
-@dataclass(frozen=True)
-class LoopResult:
-    """What the loop ended with; the task carries the chosen weights.
-
-    Attributes:
-        progress: the final state.
-        total_steps: steps of the whole run; more than progress.step if `max_minutes` ended it.
-        chosen_step: the step whose weights the task carries now: the best on the dev pairs, or the last.
-        precision: what it was trained in.
-        history: the dev figures since the start or the resumption, by step.
-    """
-
-    progress: Progress
-    total_steps: int
-    chosen_step: int
-    precision: Precision
-    history: dict[int, dict[str, float]]
 
 
 class Trainer:
@@ -107,7 +89,7 @@ class Trainer:
         else:
             resumption.check(saved, self.recipe, self.data, warn=self.reporter.warn)
         self.module.train()
-        self.precision, measured = self._choose_precision(saved)
+        self.precision, measured = choose_precision(self._settings, saved, self.module, self.data, self.reporter)
         self.precision.place(self.module)
         self._make_parts()
         if loaded is not None:
@@ -146,23 +128,6 @@ class Trainer:
             raise UsageError(f"not every rank sees the same checkpoints in {self.out}: put --out on a shared disk")
         return loaded
 
-    def _choose_precision(self, saved: dict[str, Any] | None) -> tuple[Precision, dict[str, Any]]:
-        """The precision of the checkpoint, else of the recipe, measured where it says auto."""
-        device = choose_device(self._settings.device)
-        if saved is not None:
-            return Precision(**saved["precision"], device=device), {}
-        if collectives.world() > 1:
-            return distributed.choose_precision(self._settings.precision, self._settings.channels_last, device), {}
-        options = candidates(self._settings.precision, self._settings.channels_last, device)
-        if len(options) == 1:
-            return options[0], {}
-        batch = self.data.first_batch()
-        order = fastest_training(options, self.module, batch)
-        pace = {one.precision.describe(): len(batch["labels"]) / one.seconds for one in order}
-        listing = ", ".join(f"{name} {images:.1f}" for name, images in pace.items())
-        self.reporter.say(f"precision: {order[0].precision.describe()} is fastest here (images/s: {listing})")
-        return order[0].precision, {"chosen": order[0].precision.describe(), "images_per_second": pace}
-
     def _make_parts(self) -> None:
         optimisation = self.recipe.optimisation
         schedule = Schedule(total_steps=self.total_steps, warmup=optimisation.warmup, kind=optimisation.schedule)
@@ -185,10 +150,12 @@ class Trainer:
         minutes = self._settings.max_minutes
         meter = Meter()
         steps = self.data.steps(self.progress.epoch, self.progress.batch)
+        if self.precision.device.type == "cuda":
+            steps = Ahead(steps, self.precision.device)
         while self.progress.step < self.total_steps:
             step_batches = self._next(steps, stop)
             before = random_state()
-            report = self._step(step_batches, before)
+            reports = self._step(step_batches, before)
             self.progress.step += 1
             self.progress.epoch, self.progress.batch = step_batches.epoch, step_batches.next_batch
             if step_batches.next_batch == self.data.batches_per_epoch:
@@ -197,7 +164,9 @@ class Trainer:
             self.progress.seconds += spent
             out_of_time = minutes is not None and collectives.anywhere(time.monotonic() - began >= 60 * minutes)
             last = out_of_time or self.progress.step == self.total_steps
-            meter.add(self.progress, step_batches, report)
+            meter.add(self.progress, step_batches, reports)
+            if last or self._is_looked_at():
+                meter.take(self.progress, self._look(before))
             if last or self.progress.step % self._settings.log_every == 0:
                 self._log(meter)
                 meter = Meter(started=clock)
@@ -205,6 +174,7 @@ class Trainer:
             evaluated = self._evaluate_if_due(last)
             stopping = collectives.anywhere(bool(stop))
             if evaluated or last or stopping or self.progress.step % self._settings.checkpoint_every == 0:
+                meter.take(self.progress, self._look(before))
                 self._save(random_state())
             if stopping and not last:
                 raise Interrupted(self._stopped(stop.name or "another rank was interrupted"))
@@ -242,35 +212,53 @@ class Trainer:
         done = f"{self.progress.step} of {self.total_steps}"
         return f"{why}: stopped and saved after step {done}; go on with: {self._resume_command}"
 
-    def _step(self, step_batches: StepBatches, before: dict[str, Any]) -> StepReport | None:
-        """One step; None if there is no readable image left."""
+    def _step(self, step_batches: StepBatches, before: dict[str, Any]) -> list[StepReport]:
+        """One step; its report if it was looked at, nothing if no image of it could be read."""
         if not step_batches.batches:
-            return None
+            return []
         try:
-            report = self.train_step.step(step_batches, self.progress.step)
+            reports = self.train_step.step(step_batches, self.progress.step)
         except Diverged as error:
             self._diverged(error, before)
-        if self.average is not None and not report.skipped:
+        if self.average is not None and not any(report.skipped for report in reports):
             self.average.update()
-        return report
+        return reports
 
-    def _diverged(self, error: Diverged, before: dict[str, Any]) -> None:
-        """Saves the state of before the step and raises one line that says what happened."""
-        step = self.progress.step + 1
-        self._save(before)
+    def _is_looked_at(self) -> bool:
+        """Whether something is made of the state after this step: a log line, an evaluation, a checkpoint."""
+        step, settings = self.progress.step, self._settings
+        due = step % settings.log_every == 0 or step % settings.checkpoint_every == 0
+        return due or self._evaluation_is_due()
+
+    def _look(self, before: dict[str, Any]) -> list[StepReport]:
+        try:
+            return self.train_step.look()
+        except Diverged as error:
+            self._diverged(error, before)
+
+    def _diverged(self, error: Diverged, before: dict[str, Any]) -> NoReturn:
+        """Saves the state of before the step, if there is one, and raises one line that says what happened."""
+        step = error.step + 1
+        if error.undone:
+            self._save(before)
+            kept = f"The state after step {self.progress.step} is saved"
+        else:
+            steps = [file.step for file in self.store.list()]
+            kept = f"The checkpoint of step {max(steps)} is intact" if steps else "There is no checkpoint yet"
         self.log.write("diverged", self.progress.step, {"reason": str(error), "parts": error.parts, "keys": error.keys})
         parts = ", ".join(f"{name} {value:.4g}" for name, value in error.parts.items())
         more = f" and {len(error.keys) - 8} more (log.jsonl)" if len(error.keys) > 8 else ""
         shown = ", ".join(error.keys[:8]) + more
         raise FacekdError(
-            f"step {step}: {error} ({parts}); images: {shown}. The state after step {self.progress.step} is saved; "
-            "lower optimisation.lr or look at these images"
+            f"step {step}: {error} ({parts}); images: {shown}. {kept}; lower optimisation.lr or look at these images"
         ) from error
 
-    def _evaluate_if_due(self, last: bool) -> bool:
+    def _evaluation_is_due(self) -> bool:
         every = self._settings.evaluate_every
-        due = last or (self.progress.batch == 0 if every is None else self.progress.step % every == 0)
-        if self._evaluate is None or not due:
+        return self.progress.batch == 0 if every is None else self.progress.step % every == 0
+
+    def _evaluate_if_due(self, last: bool) -> bool:
+        if self._evaluate is None or not (last or self._evaluation_is_due()):
             return False
         averaged = nullcontext() if self.average is None else self.average.applied()
         with preserved_random_state(), averaged:
@@ -287,7 +275,7 @@ class Trainer:
 
     def _log(self, meter: Meter) -> None:
         with preserved_random_state():
-            diagnostics = self.task.diagnostics()
+            diagnostics = as_numbers(self.task.diagnostics())
         figures = {"epoch": self._epochs(), **meter.figures(self.progress), "diagnostics": diagnostics}
         self.log.write("step", self.progress.step, figures)
         for key, reason in meter.broken[:3]:

@@ -2,8 +2,11 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from facekd.training.data import StepBatches
 from facekd.training.log import resident_mib
@@ -51,20 +54,23 @@ class Meter:
     _wait_seconds: float = 0.0
     _last: StepReport | None = None
 
-    def add(self, progress: Progress, step_batches: StepBatches, report: StepReport | None) -> None:
-        """Counts one step; `report` is None if there was no readable image."""
+    def add(self, progress: Progress, step_batches: StepBatches, reports: Sequence[StepReport]) -> None:
+        """Counts one step, and the reports that came with it: of itself, of several, or of none."""
         progress.images += step_batches.total
         progress.broken += len(step_batches.broken)
         self._images += step_batches.total
         self._wait_seconds += step_batches.wait_seconds
         self.broken += step_batches.broken
-        if report is None:
-            return
-        progress.skipped += report.skipped
-        self._last = report
-        if not report.skipped:
-            for name, value in report.parts.items():
-                self._parts[name].append(value)
+        self.take(progress, reports)
+
+    def take(self, progress: Progress, reports: Sequence[StepReport]) -> None:
+        """Counts reports of steps that were counted before."""
+        for report in reports:
+            progress.skipped += report.skipped
+            self._last = report
+            if not report.skipped:
+                for name, value in report.parts.items():
+                    self._parts[name].append(value)
 
     def figures(self, progress: Progress) -> dict[str, Any]:
         """The figures of a log line: loss parts (means over the steps that had them), last rates and norm."""
@@ -94,3 +100,13 @@ class Meter:
 
     def _seconds(self) -> float:
         return max(time.perf_counter() - self.started, 1e-9)
+
+
+def as_numbers(figures: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
+    """Scalars, all of them in one transfer from the device."""
+    tensors = [value.detach().double() if isinstance(value, torch.Tensor) else value for value in figures.values()]
+    device = next((value.device for value in tensors if isinstance(value, torch.Tensor)), torch.device("cpu"))
+    if not tensors:
+        return {}
+    numbers = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in tensors])
+    return dict(zip(figures, numbers.tolist(), strict=True))

@@ -168,11 +168,17 @@ class Optimisers:
 def _sgd(entries: list[dict[str, Any]]) -> torch.optim.Optimizer:
     for entry in entries:
         entry["nesterov"] = entry["momentum"] > 0  # torch refuses Nesterov without momentum
-    return torch.optim.SGD(entries)
+    return torch.optim.SGD(entries, fused=_is_fused(entries))
 
 
 def _adamw(entries: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW([{k: v for k, v in entry.items() if k != "momentum"} for entry in entries])
+    without_momentum = [{k: v for k, v in entry.items() if k != "momentum"} for entry in entries]
+    return torch.optim.AdamW(without_momentum, fused=_is_fused(entries))
+
+
+def _is_fused(entries: list[dict[str, Any]]) -> bool | None:
+    """One kernel for all parameters on CUDA; None: torch's own choice, which a CPU's results depend on."""
+    return True if all(one.device.type == "cuda" for entry in entries for one in entry["params"]) else None
 
 
 _KINDS = {"sgd": _sgd, "adamw": _adamw}

@@ -66,8 +66,8 @@ class TrainingTask(Protocol):
         """Loads what `trainable_state_dict` gave, strictly."""
         as_module(self).load_state_dict(state)
 
-    def diagnostics(self) -> dict[str, float]:
-        """Figures of the last batch worth logging beside the losses."""
+    def diagnostics(self) -> Mapping[str, torch.Tensor | float]:
+        """Figures of the last batch worth logging beside the losses: scalars, which may be on the device still."""
         return {}
 
 

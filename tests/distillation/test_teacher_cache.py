@@ -114,7 +114,7 @@ def test_int8_tokens_are_within_their_step(tiny: Any, teacher: Path, stored: Fil
     assert tokens is not None
     steps = np.abs(exact["tokens"].astype(np.float32)).max(axis=2, keepdims=True) / 127
     assert (np.abs(tokens.numpy() - exact["tokens"].astype(np.float32)) <= 0.52 * steps + 2e-3).all()
-    assert np.array_equal(rows["embedding"], exact["embedding"])
+    np.testing.assert_allclose(rows["embedding"], exact["embedding"], rtol=2e-3, atol=2e-3)  # in other batches
     assert filled.cache.card.bytes < 0.6 * stored.cache.card.bytes
 
 
@@ -131,6 +131,8 @@ def test_an_interrupted_filling_goes_on(
             raise KeyboardInterrupt
         return outputs(*given)
 
+    out.mkdir()
+    (out / ".cache.json.0123abcd.partial").touch()  # as a kill leaves it in the first moment of all
     monkeypatch.setattr(filling, "_outputs", stops)
     with pytest.raises(KeyboardInterrupt):
         fill_cache(recipe, tiny.source, out, views=3, shard_rows=10, batch_size=4)
@@ -211,6 +213,18 @@ def test_what_it_is_not_of_is_refused(
         fill_cache(make_recipe(tiny, teacher, "urfm"), tiny.source, tmp_path)
     assert other.exists()
     assert not (tmp_path / "new").exists()
+
+
+def test_faces_that_cannot_be_read_at_all_are_one_line(
+    tiny: Any, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(self: Any, i: int) -> np.ndarray:
+        raise UnreadableImage(self.key(i), "cut off")
+
+    monkeypatch.setattr(type(tiny.source), "read", breaks)
+    with pytest.raises(FacekdError, match=r"not one of 12 images of .* could be read \(.*: cut off\)"):
+        fill_cache(make_recipe(tiny, teacher, "embedding"), tiny.source, tmp_path / "c", batch_size=4)
+    assert TeacherCache(tmp_path / "c").missing()
 
 
 def test_a_damaged_file_is_one_line(tiny: Any, teacher: Path, tmp_path: Path) -> None:

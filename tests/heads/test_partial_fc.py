@@ -86,10 +86,13 @@ def test_every_step_draws_anew_and_by_the_seed() -> None:
 
 
 def test_more_positives_than_the_rate_allows_are_all_kept() -> None:
+    """As many classes as images, here 6 of 5 people: what the batch holds is known to the device alone."""
     head, x, labels = made("cosface", 0.1)
     identity_loss(head, x, labels).backward()
     assert head.centres.grad is not None
-    assert torch.nonzero(head.centres.grad.abs().sum(dim=1)).flatten().tolist() == [0, 3, 7, 8, 19]
+    looked_at = torch.nonzero(head.centres.grad.abs().sum(dim=1)).flatten().tolist()
+    assert len(labels) == len(looked_at) == 6
+    assert set(labels.tolist()) == {0, 3, 7, 8, 19} < set(looked_at)
 
 
 @pytest.mark.parametrize(("n", "world"), [(11, 4), (8, 8), (9, 4), (2_060_000, 3)])

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from facekd.common.errors import UsageError
-from facekd.runtimes.base import GraphEnds, Tensor
+from facekd.runtimes.base import Tensor
+from facekd.runtimes.graph_ends import GraphEnds
 from facekd.runtimes.opening import open_file
 from facekd.runtimes.outputs import choose_output
 

@@ -169,7 +169,7 @@ def test_accumulation_is_the_large_batch(sizes: tuple[int, ...]) -> None:
         task = new_task(norm=False)
         optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=5), clip_norm=0.5)
         train_step = TrainStep(task, optimisers, CPU, None)
-        reports = [train_step.step(StepBatches(batches, 0, 1), step) for step in range(5)]
+        reports = [train_step.step(StepBatches(batches, 0, 1), step)[0] for step in range(5)]
         weights.append((task.student[1].weight.detach(), reports[-1].parts["loss"], reports[-1].gradient_norm))
     assert torch.allclose(weights[0][0], weights[1][0], atol=1e-6)
     assert weights[0][1:] == pytest.approx(weights[1][1:], rel=1e-5)
@@ -305,6 +305,75 @@ def test_divergence_saves_the_state_before_it_and_names_the_batch(tmp_path: Path
     assert len(line["keys"]) == (8 if kind == "loss" else 16)
 
 
+def looking_late(trainer: Trainer) -> Trainer:
+    """As on CUDA: the figures of a step are looked at when something is made of the state."""
+    make_parts = trainer._make_parts
+
+    def make() -> None:
+        make_parts()
+        trainer.train_step.every_step = False
+
+    trainer._make_parts = make  # type: ignore[method-assign]
+    return trainer
+
+
+def test_looking_late_changes_nothing(tmp_path: Path) -> None:
+    """Weights, log and checkpoints are those of a run that looks at every step."""
+    options: dict[str, Any] = {"accumulation": 2, "log_every": 4, "checkpoint_every": 3}
+    each, late = new_task(), new_task()
+    make_trainer(tmp_path / "each", each, **options).run()
+    looking_late(make_trainer(tmp_path / "late", late, **options)).run()
+    assert same(each.state_dict(), late.state_dict())
+    kept = ("step", "parts", "gradient_norm", "lr", "skipped", "images", "epoch")
+    logs = [[{key: line[key] for key in kept} for line in lines(tmp_path / out)] for out in ("each", "late")]
+    assert logs[0] == logs[1] and len(logs[0]) == 3
+    for out, task in (("each", each), ("late", late)):
+        loaded = CheckpointStore(tmp_path / out / "checkpoints").load_newest()
+        assert loaded is not None and loaded[0].step == 9
+        assert same(loaded[1]["task"], task.state_dict())
+
+
+@pytest.mark.parametrize("checkpoint_every", [2, 100])
+def test_a_bad_step_that_is_seen_late_is_never_saved(tmp_path: Path, checkpoint_every: int) -> None:
+    """Step 5 is NaN; the next look is after step 6, or 8. The step and its images are named."""
+    task = new_task(hook=lambda call, x: x * (float("nan") if call == 7 else 1))
+    options: dict[str, Any] = {"accumulation": 2, "log_every": 8, "checkpoint_every": checkpoint_every}
+    trainer = looking_late(make_trainer(tmp_path, task, **options))
+    kept = "The checkpoint of step 4 is intact" if checkpoint_every == 2 else "There is no checkpoint yet"
+    with pytest.raises(FacekdError, match=rf"step 5: the loss is nan .*images: face-\d+.*{kept}"):
+        trainer.run()
+    (line,) = lines(tmp_path, "diverged")
+    assert len(line["keys"]) == 8
+    for path in (tmp_path / "checkpoints").glob("step-*.pt"):
+        state = torch.load(path, weights_only=True)
+        assert all(bool(torch.isfinite(value).all()) for value in state["task"].values())
+
+
+def test_one_transfer_brings_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that nobody looks at move nothing to the host; a look moves all at once; buffers are not copied."""
+    task = new_task()
+    optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=9), clip_norm=1.0)
+    train_step = TrainStep(task, optimisers, CPU, None, every_step=False)
+    transfers: list[str] = []
+    for name in ("tolist", "item", "cpu", "numpy", "__float__", "__bool__", "__int__"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(self: torch.Tensor, *given: Any, _name: str = name, _original: Any = original) -> Any:
+            transfers.append(_name)
+            return _original(self, *given)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    monkeypatch.setattr("facekd.training.step._Buffers", lambda task: pytest.fail("buffers were copied"))
+    for step in range(3):
+        transfers.clear()
+        assert train_step.step(StepBatches([gather(8, step)], 0, 1), step) == []
+        assert transfers == []
+    reports = train_step.look()
+    assert transfers == ["tolist"]
+    assert [len(report.parts) for report in reports] == [2, 2, 2]
+    assert train_step.look() == []
+
+
 def scaled_stepper(hook: Callable[[int, torch.Tensor], torch.Tensor]) -> tuple[ToyTask, TrainStep]:
     task = new_task(hook=hook)
     optimisers = Optimisers(task.parameter_groups(), schedule=Schedule(total_steps=99))
@@ -315,12 +384,12 @@ def test_an_fp16_overflow_is_a_skipped_step_that_changes_nothing() -> None:
     task, train_step = scaled_stepper(lambda call, x: x * (float("inf") if call == 1 else 1))
     train_step.step(StepBatches([gather(8)], 0, 1), 0)
     before = {name: value.clone() for name, value in task.state_dict().items()}
-    report = train_step.step(StepBatches([gather(8)], 0, 2), 1)
+    (report,) = train_step.step(StepBatches([gather(8)], 0, 2), 1)
     assert report.skipped
     assert same(before, task.state_dict())
     assert train_step.scaler is not None
     assert train_step.scaler.get_scale() == 512.0
-    assert not train_step.step(StepBatches([gather(8)], 0, 3), 2).skipped
+    assert not train_step.step(StepBatches([gather(8)], 0, 3), 2)[0].skipped
     assert not same(before, task.state_dict())
     assert train_step.skipped == 1
 
@@ -328,7 +397,7 @@ def test_an_fp16_overflow_is_a_skipped_step_that_changes_nothing() -> None:
 def test_fp16_overflow_without_end_is_divergence() -> None:
     _, train_step = scaled_stepper(lambda call, x: x * float("inf"))
     for step in range(MAX_SKIPS_IN_A_ROW - 1):
-        assert train_step.step(StepBatches([gather(8)], 0, 1), step).skipped
+        assert train_step.step(StepBatches([gather(8)], 0, 1), step)[0].skipped
     with pytest.raises(FacekdError, match="the loss is nan"):
         train_step.step(StepBatches([gather(8)], 0, 1), MAX_SKIPS_IN_A_ROW)
 
@@ -341,7 +410,7 @@ def test_scaled_gradients_are_those_without_scaling() -> None:
     norms = []
     for one in (train_step, TrainStep(plain, optimisers, CPU, None)):
         torch.manual_seed(0)
-        norms.append(one.step(StepBatches([gather(8), gather(8, 1)], 0, 2), 0).gradient_norm)
+        norms.append(one.step(StepBatches([gather(8), gather(8, 1)], 0, 2), 0)[0].gradient_norm)
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
     assert torch.allclose(task.student[3].weight, plain.student[3].weight, atol=1e-6)
 

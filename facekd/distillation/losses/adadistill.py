@@ -67,7 +67,7 @@ class AdaDistillLoss(DistillationLoss):
                 **margin,
             )
         )
-        self._alpha = 0.0
+        self._alpha = torch.zeros(())
         self.weights: Mapping[str, float] = {"identity": settings.weight}
 
     def forward(self, batch: DistillationBatch) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ class AdaDistillLoss(DistillationLoss):
         logits = self.head(batch.student_embedding, batch.labels)
         return {"identity": functional.cross_entropy(logits, batch.labels)}
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, torch.Tensor]:
         """Mean a_i of the last batch: how much the centres keep of themselves."""
         return {"adadistill.alpha": self._alpha}
 
@@ -89,9 +89,10 @@ class AdaDistillLoss(DistillationLoss):
         floor = 1e-6
         nearness = functional.cosine_similarity(own, teacher).clamp(floor, 1)
         alpha = ((student * teacher).sum(dim=1) * nearness).clamp(floor, 1)[:, None]
-        self._alpha = float(alpha.mean())
+        self._alpha = alpha.mean()
         wanted = torch.zeros_like(centres).index_add_(0, labels, alpha * own + (1 - alpha) * teacher)
-        count = torch.bincount(labels, minlength=len(centres))[:, None]
+        # Not bincount, whose length is known to the host only when the device has counted.
+        count = centres.new_zeros(len(centres), 1).index_add_(0, labels, torch.ones_like(alpha))
         centres.copy_(torch.where(count > 0, wanted / count.clamp_min(1), centres))
 
 

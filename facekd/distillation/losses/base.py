@@ -87,8 +87,8 @@ class DistillationLoss(nn.Module):
         """One batch -> scalar losses by part name."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def diagnostics(self) -> dict[str, float]:
-        """Figures worth logging beside the losses, of the last batch."""
+    def diagnostics(self) -> dict[str, torch.Tensor]:
+        """Figures worth logging beside the losses, of the last batch; scalars that stay on the device until then."""
         return {}
 
 

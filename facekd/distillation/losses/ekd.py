@@ -11,7 +11,7 @@ from pydantic import Field
 
 from facekd.common.errors import UsageError
 from facekd.distillation.losses.base import DistillationBatch, DistillationLoss, LossSettings, Shapes, register_loss
-from facekd.distillation.losses.functional import full_precision, nothing, units
+from facekd.distillation.losses.functional import full_precision, units
 
 
 class EkdSettings(LossSettings):
@@ -54,6 +54,7 @@ class EkdLoss(DistillationLoss):
     student_thresholds: torch.Tensor
     teacher_thresholds: torch.Tensor
     started: torch.Tensor
+    fars: torch.Tensor
 
     def __init__(self, settings: EkdSettings, shapes: Shapes) -> None:
         super().__init__()
@@ -64,6 +65,7 @@ class EkdLoss(DistillationLoss):
         self.register_buffer("student_thresholds", torch.zeros(len(settings.fars)))
         self.register_buffer("teacher_thresholds", torch.zeros(len(settings.fars)))
         self.register_buffer("started", torch.tensor(False))
+        self.register_buffer("fars", torch.tensor(settings.fars, dtype=torch.float64), persistent=False)
         self.weights: Mapping[str, float] = {
             "positive": settings.positive_weight,
             "negative": settings.negative_weight,
@@ -77,31 +79,32 @@ class EkdLoss(DistillationLoss):
             of_student = (student @ student.T)[first, second]
             of_teacher = (teacher @ teacher.T)[first, second]
             genuine = batch.labels[first] == batch.labels[second]
-            impostors_s, impostors_t = of_student[~genuine], of_teacher[~genuine]
-            if self.training and len(impostors_s):
-                self._update(impostors_s.detach(), impostors_t)
-            hardest = impostors_s.detach().topk(min(self.settings.hardest, len(impostors_s))).indices
+            if self.training and len(of_student):  # two images or more
+                self._update(of_student.detach(), of_teacher, genuine)
+            alike = of_student.detach().masked_fill(genuine, -torch.inf)
+            hardest = alike.topk(min(self.settings.hardest, len(alike))).indices
             return {
-                "positive": self._rank_loss(of_student[genuine], of_teacher[genuine], batch),
-                "negative": self._rank_loss(impostors_s[hardest], impostors_t[hardest], batch),
+                "positive": self._rank_loss(of_student, of_teacher, genuine),
+                "negative": self._rank_loss(of_student[hardest], of_teacher[hardest], ~genuine[hardest]),
             }
 
     @torch.no_grad()
-    def _update(self, impostors_s: torch.Tensor, impostors_t: torch.Tensor) -> None:
+    def _update(self, of_student: torch.Tensor, of_teacher: torch.Tensor, genuine: torch.Tensor) -> None:
         # FAR 1/a of m pairs: floor(m / a) of them are more alike than the threshold. The small excess keeps 0.001 x
-        # 1000, which is 0.99999..., from becoming 0.
-        places = torch.tensor([int(len(impostors_s) * far + 1e-9) for far in self.settings.fars])
-        places = places.clamp_max(len(impostors_s) - 1).to(impostors_s.device)
-        share = torch.where(self.started, self.settings.momentum, 1.0)
-        for running, cosines in ((self.student_thresholds, impostors_s), (self.teacher_thresholds, impostors_t)):
-            running.lerp_(cosines.sort(descending=True).values[places], share)
-        self.started.fill_(True)
+        # 1000, which is 0.99999..., from becoming 0. The number m stays on the device, so that the host need not wait.
+        impostors = (~genuine).sum()
+        places = ((impostors * self.fars + 1e-9).long()).minimum(impostors - 1).clamp_min(0)
+        share = torch.where(self.started, self.settings.momentum, 1.0) * (impostors > 0)
+        for running, cosines in ((self.student_thresholds, of_student), (self.teacher_thresholds, of_teacher)):
+            ranked = cosines.masked_fill(genuine, -1.0).sort(descending=True).values  # a cosine, so share 0 leaves it
+            running.lerp_(ranked[places], share)
+        self.started |= impostors > 0
 
-    def _rank_loss(self, of_student: torch.Tensor, of_teacher: torch.Tensor, batch: DistillationBatch) -> torch.Tensor:
-        if not len(of_student):
-            return nothing(batch)
+    def _rank_loss(self, of_student: torch.Tensor, of_teacher: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """Mean over the pairs that count; 0 where none does."""
         ranks = self._ranks(of_student, self.student_thresholds), self._ranks(of_teacher, self.teacher_thresholds)
-        return (ranks[0] - ranks[1]).square().mean()
+        squares = (ranks[0] - ranks[1]).square().masked_fill(~counted, 0)
+        return squares.sum() / counted.sum().clamp_min(1)
 
     def _ranks(self, cosines: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
         above = (cosines[:, None] - thresholds[None, :]) / self.settings.temperature

@@ -1,6 +1,7 @@
 """Where a pixel stands on the face: the positional encoding of URFM, and the places of its local centres."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -52,10 +53,11 @@ class FacialPositionalEncoding(nn.Module):
         self.alpha, self.beta, self.gamma = 4.0, 8.0, 16.0
         self.buckets = nn.Embedding(int(self.beta) + 2, width)
         nn.init.normal_(self.buckets.weight, std=0.02)
+        self._distances = _OnDevice(_distances)
 
     def forward(self, tokens: torch.Tensor, grid: tuple[int, int], prompts: int) -> torch.Tensor:
         """Tokens [b, N + t, any], row-major grid then t prompts -> encodings [b or 1, N + t, width]."""
-        euclid, relative = (distance.to(tokens.device) for distance in _distances(grid))
+        euclid, relative = self._distances(tokens.device, grid)
         distance = euclid.unsqueeze(0)
         if self.position == "relative":
             distance = distance + self.face_weight * relative
@@ -84,14 +86,33 @@ class CentrePlaces(nn.Module):
     def __init__(self, *, centres: int, heads: int, spread: float) -> None:
         super().__init__()
         self.side = math.isqrt(centres)
+        self._distances = _OnDevice(_centre_distances)
         self.log_spread = nn.Parameter(torch.full((heads, 1, 1), math.log(spread)))
 
     def forward(self, grid: tuple[int, int], prompts: int) -> torch.Tensor:
         """Grid of the pixels and the number of prompts -> [heads, L, h w + prompts]."""
-        device = self.log_spread.device
-        distance = torch.cdist(_pixel_centres((self.side, self.side)), _pixel_centres(grid)).to(device)
+        (distance,) = self._distances(self.log_spread.device, (self.side, self.side), grid)
         bias = (-(distance.square() / 2) * torch.exp(-2 * self.log_spread)).clamp_min(self._FARTHEST_BIAS)
         return functional.pad(bias, (0, prompts), value=self._PROMPT_BIAS)
+
+
+class _OnDevice:
+    """What a function makes of grids, moved to a device once: it never changes, and each copy makes a device wait."""
+
+    def __init__(self, make: Callable[..., tuple[torch.Tensor, ...]]) -> None:
+        self._make = make
+        self._kept: dict[tuple[object, ...], tuple[torch.Tensor, ...]] = {}
+
+    def __call__(self, device: torch.device, *grids: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        key = (device, *grids)
+        if key not in self._kept:
+            self._kept[key] = tuple(tensor.to(device) for tensor in self._make(*grids))
+        return self._kept[key]
+
+
+def _centre_distances(centres: tuple[int, int], grid: tuple[int, int]) -> tuple[torch.Tensor]:
+    """Of each centre, on a grid of its own, to each pixel [L, h w]."""
+    return (torch.cdist(_pixel_centres(centres), _pixel_centres(grid)),)
 
 
 def _distances(grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,7 +45,7 @@ class GkdLoss(DistillationLoss):
     def __init__(self, settings: GkdSettings, shapes: Shapes) -> None:
         super().__init__()
         self.settings = settings
-        self._primary = 0.0
+        self._primary = torch.zeros(())
         self.weights: Mapping[str, float] = {
             "primary": settings.primary_weight,
             "binary": settings.binary_weight,
@@ -57,7 +57,7 @@ class GkdLoss(DistillationLoss):
         teacher = teacher_logits("gkd", batch) / temperature
         student = student_logits("gkd", batch) / temperature
         primary = primary_group(teacher, batch.labels, rate=self.settings.rate)
-        self._primary = float(primary.sum(dim=1).float().mean())
+        self._primary = primary.sum(dim=1).float().mean()
         outside = ~primary
         inside_s, inside_t = (
             functional.log_softmax(logits.masked_fill(outside, -torch.inf), dim=1) for logits in (student, teacher)
@@ -69,7 +69,7 @@ class GkdLoss(DistillationLoss):
         binary = (two_t * (two_t.log() - two_s.log())).sum(dim=1).mean()
         return {"primary": temperature**2 * divergence, "binary": temperature**2 * binary}
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, torch.Tensor]:
         """Mean size of the primary group in the last batch."""
         return {"gkd.primary_classes": self._primary}
 

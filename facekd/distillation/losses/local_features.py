@@ -64,14 +64,13 @@ def standardise(features: torch.Tensor) -> torch.Tensor:
     return varying / varying.square().mean(dim=(0, 1)).add(1e-6).sqrt()
 
 
-def effective_rank(rows: torch.Tensor) -> float:
+def effective_rank(rows: torch.Tensor) -> torch.Tensor:
     """exp of the entropy of the normalised singular values of [n, d] rows (Roy and Vetterli, 2007); 1 to d."""
     # Eigenvalues of the d x d Gram matrix: n may be thousands, d is hundreds.
     eigenvalues = torch.linalg.eigvalsh((rows.T @ rows).double()).clamp_min(0)
     share = eigenvalues.sqrt()
     share = share / share.sum().clamp_min(1e-12)
-    share = share[share > 1e-12]
-    return float(torch.exp(-(share * share.log()).sum())) if len(share) else 0.0
+    return torch.exp(-torch.special.xlogy(share, share).sum()) * (share.sum() > 0)
 
 
 def _split(x: torch.Tensor, heads: int) -> torch.Tensor:

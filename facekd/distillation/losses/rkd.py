@@ -48,7 +48,9 @@ class RkdLoss(DistillationLoss):
                 # Of the b^3 entries those with i = j, k = j or i = k are no triplets.
                 different = ~torch.eye(count, dtype=torch.bool, device=student.device)
                 distinct = different[:, :, None] & different[:, None, :] & different[None, :, :]
-                angle = functional.huber_loss(_angles(student)[distinct], _angles(teacher)[distinct])
+                each = functional.huber_loss(_angles(student), _angles(teacher), reduction="none")
+                # Not each[distinct], whose length is known to the host only when the device has counted.
+                angle = each.masked_fill(~distinct, 0).sum() / (count * (count - 1) * (count - 2))
         return {"distance": distance, "angle": angle}
 
 

@@ -164,13 +164,13 @@ class UrfmLoss(DistillationLoss):
         local: torch.Tensor = mapping(tokens, self.centres, position, grid=grid, prompts=prompts)
         return local
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, torch.Tensor]:
         """Spread over samples and effective rank of the teacher's local features: both fall in a collapse."""
         if self._last is None:
             return {}
         local = self._last.float()
         varying = (local - local.mean(dim=0)).flatten(0, 1)
-        return {"urfm.std": float(local.std(dim=0).mean()), "urfm.effective_rank": effective_rank(varying)}
+        return {"urfm.std": local.std(dim=0).mean(), "urfm.effective_rank": effective_rank(varying)}
 
     def _describe(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features, attention = self.attend(local)
