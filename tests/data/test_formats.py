@@ -16,7 +16,9 @@ import cv2
 import numpy as np
 import pyarrow
 import pytest
+import typer
 from pyarrow import parquet
+from typer.testing import CliRunner
 
 from facekd.common.errors import FacekdError, UsageError
 from facekd.data.opening import open_source
@@ -361,3 +363,57 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
         with pytest.raises(FacekdError) as refused:
             open_source(tmp_path / name)
         assert message in str(refused.value) and "\n" not in str(refused.value), name
+
+
+def bad_faces(folder: Path) -> dict[str, tuple[str, str]]:
+    """What people may give by mistake: name -> what to give, and what is said of it."""
+    folder.mkdir()
+    write_tar(folder / "outside.tar", {"../a.png": png(FACES[0][0]), "../a.cls": b"0"})
+    write_tar(folder / "empty.tar", {})
+    write_parquet(folder / "no-images.parquet", [{"label": 1, "text": "x"}] * 3)
+    write_parquet(folder / "no-labels.parquet", [{"image": {"bytes": png(FACES[0][0]), "path": None}}])
+    unlabelled: list[dict[str, Any]] = [{"image": {"bytes": png(FACES[0][0])}, "label": label} for label in (None, -1)]
+    write_parquet(folder / "none.parquet", unlabelled)
+    write_parquet(
+        folder / "paths.parquet", [{"image": {"bytes": None, "path": f"{k}.png"}, "label": k} for k in (1, 2)]
+    )
+    (folder / "cut.parquet").write_bytes((folder / "paths.parquet").read_bytes()[:-20])
+    (folder / "gone.csv").write_text("a.png,1\nb.png,2\n")
+    (folder / "lmdb").mkdir()
+    (folder / "lmdb/data.mdb").write_bytes(bytes(100))
+    (folder / "a.tfrecord").write_bytes(b"x")
+    np.savez(folder / "a.npz", x=np.zeros(3))
+    return {
+        "outside.tar": ("outside.tar", "the first outside.tar: ../a.png: its name points outside the tar"),
+        "empty.tar": ("empty.tar", "holds no labelled image: 0 entries"),
+        "no-images.parquet": ("no-images.parquet", "has no image column that is known by its name: it has label, text"),
+        "no-labels.parquet": ("no-labels.parquet", "has no label column that is known by its name: it has image"),
+        "none.parquet": (
+            "none.parquet",
+            "holds no labelled image: 2 entries that are none, the first none.parquet, row",
+        ),
+        "paths.parquet": ("paths.parquet", "only a path is stored: 1.png"),
+        "cut.parquet": ("cut.parquet", "cannot be read as Parquet: "),
+        "gone.csv": ("gone.csv", "none of the 2 images of "),
+        "lmdb": ("lmdb", "is an LMDB, which is not read: write its images into folders"),
+        "tfrecord": ("a.tfrecord", "it is a TFRecord file, which is not read; write its images into tars"),
+        "npz": ("a.npz", "it is NumPy arrays, which is not read; write each array as an image file"),
+        "URL": ("webdataset:http://127.0.0.1:9/a.tar", "cannot be read: the server does not answer ("),
+        "column": (f"parquet:{folder / 'paths.parquet'},face=x", "unknown option face; valid are image=COLUMN and"),
+    }
+
+
+def test_bad_faces_are_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    """`facekd data pack` of each: what was found is named, and no folder is left."""
+    from facekd.cli import data
+
+    app = typer.Typer()
+    data.register(app)
+    cases = bad_faces(tmp_path / "given")
+    before = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    for name, (given, message) in cases.items():
+        source = given if ":" in given else str(tmp_path / "given" / given)
+        error = CliRunner().invoke(app, ["data", "pack", source, str(tmp_path / "out" / name)]).exception
+        assert isinstance(error, FacekdError), (name, error)
+        assert message in str(error) and "\n" not in str(error), (name, str(error))
+        assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == before, name
