@@ -19,9 +19,9 @@ internal object SampleCodec {
         val names = templates.map { utf8(it.person) }
         val out = ByteBuffer.allocate(6 + names.sumOf { it.size + FIXED_BYTES + 4 * width })
         out.putShort(width.toShort()).putInt(templates.size)
-        for ((template, name) in templates.zip(names)) {
+        for ((index, template) in templates.withIndex()) { // one at a time: a gallery makes each anew
             require(template.embedding.size == width) { "samples of one model have one width" }
-            out.putText(name).putLong(template.createdMs)
+            out.putText(names[index]).putLong(template.createdMs)
             out.putLong(template.consent.givenMs).putShort(template.consent.textVersion.toShort())
             val (eyes, pose, brightness, sharpness) = template.quality
             for (value in listOf(eyes, pose.rollDegrees, pose.yaw, pose.pitch, brightness, sharpness)) out.putDouble(value)
