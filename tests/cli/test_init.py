@@ -86,18 +86,32 @@ def test_every_combination_is_a_recipe(tmp_path: Path, teachers: dict[str, Path]
 
 @pytest.mark.parametrize(
     ("faces", "teacher", "gpus"),
-    [("ms1mv2", "none", 1), ("ms1mv3", "vit-b", 8), ("glint360k", "none", 8), ("webface4m", "none", 8),
-     ("webface12m", "ir50", 8)],
+    [("ms1mv2", "vit-b", 1), ("ms1mv2", "ir50", 8), ("ms1mv3", "vit-b", 8), ("ms1mv3", "ir50", 1),
+     ("glint360k", "none", 1), ("glint360k", "none", 8), ("webface4m", "none", 1), ("webface4m", "none", 8),
+     ("webface12m", "none", 1), ("webface12m", "ir50", 8)],
 )  # fmt: skip
 def test_full_scale_recipes_are_planned(tmp_path: Path, faces: str, teacher: str, gpus: int) -> None:
     """The teacher where one is trained, else the student: memory and sample rates are told, and fit a GPU of 80 GB."""
     succeed("init", tmp_path / "r.yaml", "--faces", faces, "--teacher", teacher, "--phone", "balanced", "--length",
             "full", "--gpus", gpus)  # fmt: skip
     recipe = tmp_path / ("r.yaml" if teacher == "none" else "r-teacher.yaml")
+    assert len(re.findall(r"# \w", recipe.read_text())) >= 5
+    assert load_recipe(recipe).head.sample_rate == (0.3 if faces == "webface12m" else 1)
     known = KNOWN[faces]
     counts = ("--gpus", gpus, "--identities", known.identities, "--images", known.images)
     planned = json.loads(succeed("plan", recipe, *counts, "--json").stdout)
     assert planned["gpus"] == gpus and planned["sample_rates"]["80"] == 1
+
+
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_a_recipe_without_identities_is_planned(tmp_path: Path, teachers: dict[str, Path], gpus: int) -> None:
+    """Ten million faces, without class centres."""
+    succeed("init", tmp_path / "r.yaml", "--faces", "unlabelled:synthetic:identities=4,images=4", "--teacher",
+            teachers["cnn"], "--phone", "balanced", "--length", "full", "--gpus", gpus)  # fmt: skip
+    assert load_recipe(tmp_path / "r.yaml").head.weight == 0
+    counts = ("--gpus", gpus, "--identities", 10_000_000, "--images", 10_000_000)
+    planned = json.loads(succeed("plan", tmp_path / "r.yaml", *counts, "--json").stdout)
+    assert planned["gpus"] == gpus and planned["memory"]["total"] < 24e9
 
 
 def test_a_short_recipe_runs(tmp_path: Path, teachers: dict[str, Path]) -> None:
