@@ -82,6 +82,10 @@ CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
 };
 """
 
+SAID_OF_BOTH = """() => drawn.length > 60
+  && drawn.some(([, text]) => text.startsWith("Ada")) && drawn.some(([, text]) => text === "hold still")
+  && drawn.some(([who, text]) => who === "Bea" && text.startsWith("unknown"))"""
+
 
 @pytest.mark.slow
 def test_no_name_is_drawn_on_another_person(
@@ -92,7 +96,7 @@ def test_no_name_is_drawn_on_another_person(
     other: list[Path],
     tmp_path: Path,
 ) -> None:
-    """Two people take turns before the camera, half a second each; the corner's colour says whose frame it is.
+    """Two people take turns before the camera, three seconds each; the corner's colour says whose frame it is.
 
     Seen: labels of the last analysed frame were drawn over every later one, Ada's name over Bea's face.
     """
@@ -102,7 +106,7 @@ def test_no_name_is_drawn_on_another_person(
         picture[:, 80:560] = cv2.resize(cv2.imread(str(path)), (480, 480), interpolation=cv2.INTER_CUBIC)
         frames.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
     film = tmp_path / "turns.mjpeg"
-    film.write_bytes(b"".join(frame * 40 for frame in frames))  # shown at 20 to 30 frames a second, again and again
+    film.write_bytes(b"".join(frame * 90 for frame in frames))  # shown at 20 to 30 frames a second, again and again
     page = filmed(film).new_page(viewport={"width": 900, "height": 900})
     page.set_default_timeout(60_000)
     page.add_init_script(WATCH_LABELS)
@@ -115,7 +119,7 @@ def test_no_name_is_drawn_on_another_person(
     chooser.value.set_files(person[0])
     page.wait_for_selector("#people li")
     page.click("#camera")
-    page.wait_for_function("() => new Set(drawn.map(([who]) => who)).size === 2 && drawn.length > 60", timeout=90_000)
+    page.wait_for_function(SAID_OF_BOTH, timeout=400_000)  # as long as it takes on a busy machine
     drawn = page.evaluate("() => drawn")
     page.close()
     named = {who for who, text in drawn if text.startswith("Ada")}
