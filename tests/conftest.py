@@ -1,8 +1,10 @@
 """Fixtures that every test may use, and the reasons for which a test may be skipped in CI."""
 
+import importlib
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,16 +12,49 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ["FACEKD_TRUSTED_MODULES"] = "tiny_models"  # the tests' own student, which recipes name; children inherit it
 
+IN_ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
+if IN_ONE_OF_SEVERAL:  # one process a core, so one thread a process; read when torch is loaded, and by children
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As nohup and a script's & leave it, and as every child would inherit it: Ctrl-C is tested on children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+TOGETHER = ("android", "demo")
+"""Folders whose tests run in one process, one after another: they share android_demo/build, and a camera."""
+
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 ALLOWED_SKIPS = re.compile(r"\b(phone|Mac|macOS|GPU|CUDA)\b|no shared data at|no photographs of .* in ")
 """What `.ci/run` cannot install. Under CI a test that is skipped for another reason fails."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`pytest -n 2`: a file's tests run in one process, where they share fixtures, and so do a folder's of TOGETHER."""
+    scheduler = importlib.import_module("xdist.scheduler")  # there where somebody asks for a scheduler
+    config.option.loadscopereorder = False
+
+    class ByFile(scheduler.LoadScopeScheduling):  # type: ignore[misc, name-defined]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in TOGETHER if f"tests/{folder}/" in file), file)
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n` files with slow tests come first: those that are left at the end are short, and no core waits long."""
+    if IN_ONE_OF_SEVERAL:
+        slow = {
+            item.path for item in items if item.get_closest_marker("slow") and not item.get_closest_marker("faults")
+        }
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def _fail_a_skip_in_ci(report: Report) -> Report:
@@ -115,4 +150,6 @@ def ordinary_user() -> Callable[[], AbstractContextManager[Path]]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Each test starts from the same torch seed, whatever ran before it."""
+    import torch
+
     torch.manual_seed(0)
