@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,48 +9,39 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from facekd.common import writing
 from facekd.common.errors import UsageError
 from facekd.data.decoding import encode_png
 from facekd.models.bundle import save_bundle
 from facekd.models.describe import describe
 from facekd.models.registry import create_model
+from tests.in_process import run_here
 
 SWIN = {"img_size": 112, "patch_size": 8, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 7}
 ARGUMENTS = {"scale": 0.25, "blocks": [1, 1, 1, 1], "embedding_width": 16, "feature_channels": 32}
 
-PLANTING = """
-import sys
-from pathlib import Path
-from facekd.common import writing
 
-new_folder, temporary_file, place = writing._new_folder, writing.temporary_file, Path(sys.argv.pop(1))
+def planted(place: Path, *words: str | Path, begun: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """facekd with `words`, where thesis.txt appears in `place` as soon as the folder to replace `begun` is begun.
 
-def plant(path):  # after the first look at the destination, before the last
-    if path == place and not path.is_file():
-        path.mkdir(exist_ok=True)
-        (path / "thesis.txt").write_text("precious")
+    Args:
+        begun: `place` where it is not given.
+    """
+    new_folder = writing._new_folder
 
-def folder_after_planting(path):
-    plant(path)
-    return new_folder(path)
+    def folder_after_planting(path: Path) -> Path:  # after the first look at the destination, before the last
+        if path == (begun or place) and not path.is_file():
+            place.mkdir(exist_ok=True)
+            (place / "thesis.txt").write_text("precious")
+        return new_folder(path)
 
-writing._new_folder = folder_after_planting
-from facekd.cli import main
-sys.exit(main())
-"""
-
-
-def planted(place: Path, *words: str | Path) -> "subprocess.CompletedProcess[str]":
-    """facekd with `words`, where thesis.txt appears in `place` as soon as the folder to replace it is begun."""
-    return subprocess.run(
-        [sys.executable, "-c", PLANTING, str(place), *map(str, words)], capture_output=True, text=True, check=False
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "_new_folder", folder_after_planting)
+        return run_here(*words)
 
 
 def facekd(*words: str | Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "facekd", *map(str, words)], capture_output=True, text=True, check=False
-    )
+    ran = run_here(*words)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -137,11 +127,8 @@ def test_train(ground: Path, tmp_path: Path, place: str) -> None:
     """A run's folder fills up as the run goes on, and its bundle is replaced at the end."""
     facekd("train", ground / "r.yaml", "--out", tmp_path / "run")
     if place == "run":
-        command = PLANTING.replace("    if path == place", "    if path == place / 'bundle' and (path := place)")
-        ran = subprocess.run(
-            [sys.executable, "-c", command, tmp_path / place, "train", ground / "r.yaml", "--out", tmp_path / "run",
-             "--overwrite"], capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        run = tmp_path / "run"
+        ran = planted(run, "train", ground / "r.yaml", "--out", run, "--overwrite", begun=run / "bundle")
         assert ran.returncode == 0, ran.stderr
     else:
         ran = planted(tmp_path / place, "train", ground / "r.yaml", "--out", tmp_path / "run", "--overwrite")

@@ -1,8 +1,6 @@
 """--overwrite replaces what facekd wrote and nothing else: every verb that takes it meets a user's own file."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +8,9 @@ import pytest
 import typer
 
 from facekd.cli import _register, app
+from tests.in_process import run_here as facekd
 
 SYNTHETIC = "synthetic:identities=3,images=2"
-
-
-def facekd(*words: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "facekd", *map(str, words)], capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture(scope="module")
