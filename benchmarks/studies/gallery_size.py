@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -185,7 +185,7 @@ def _promise(axes: "Axes", one: Curves, last: int) -> None:
             linewidth=2 if filled else 1.4,
         )
     top = one.by_pair[-1]
-    label = {"color": colour, "fontsize": 9.5, "va": "center", "textcoords": "offset points"}
+    label: dict[str, Any] = {"color": colour, "fontsize": 9.5, "va": "center", "textcoords": "offset points"}
     above = 8 if one.promised == max(PROMISES) else -8  # the two end near each other
     axes.annotate(f"threshold of one pair,\n“{name}”", (last, top.fpir or 1), xytext=(10, above), **label)
     end = kept[-1]

@@ -18,12 +18,12 @@ from facekd.common.writing import WriteError, atomic_file
 from facekd.data.dataset import make_view_loader
 from facekd.data.source import Source
 from facekd.distillation.open_teacher import open_teacher
-from facekd.distillation.teacher_cache import CACHE_FILE, TeacherCache, faces_of, shard_file
+from facekd.distillation.teacher_cache import TeacherCache, faces_of, shard_file
 from facekd.distillation.teachers.base import Teacher
 from facekd.distillation.teachers.cached import facts_of
 from facekd.models.affordable import create_affordable
 from facekd.recipe import Recipe
-from facekd.schemas.teacher_cache import TeacherCacheCard
+from facekd.schemas.teacher_cache import CACHE_FILE, TeacherCacheCard
 
 SHARD_ROWS = 4096
 """Outputs in a file at most; a kill costs one file. A small cache has sixteen files."""

@@ -70,7 +70,8 @@ def effective_rank(rows: torch.Tensor) -> torch.Tensor:
     eigenvalues = torch.linalg.eigvalsh((rows.T @ rows).double()).clamp_min(0)
     share = eigenvalues.sqrt()
     share = share / share.sum().clamp_min(1e-12)
-    return torch.exp(-torch.special.xlogy(share, share).sum()) * (share.sum() > 0)
+    rank: torch.Tensor = torch.exp(-torch.special.xlogy(share, share).sum()) * (share.sum() > 0)
+    return rank
 
 
 def _split(x: torch.Tensor, heads: int) -> torch.Tensor:
