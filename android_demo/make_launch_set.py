@@ -4,16 +4,18 @@
 OUT/artefact (as `facekd export --target android` writes it), OUT/detector.onnx and OUT/frames/*.yuv, the camera's
 pictures. Without --shared everything is drawn: faces of facekd.data.synthetic, a small student with random weights, and
 a detector that finds the coloured square below each drawn face. With --shared, the folder of real faces and weights:
-LFW's photographs, EdgeFace-XS and YuNet.
+LFW's photographs, EdgeFace-XS, YuNet, MiniFASNet and its samples.
 
 A frame is one picture of 640x480 as a phone's front camera gives it (sensor turned by 270 degrees): NV21 with rows of
 704 bytes, V first. Frames of person a have a red strip at the upright picture's top, others a blue one, so that a test
-sees whose picture is on the screen.
+sees whose picture is on the screen. `live` shows somebody, `screen` a picture of somebody else, as the artefact's
+liveness networks see it.
 """
 
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,10 @@ import numpy as np
 
 from facekd.common.hashing import file_sha256
 from facekd.data.synthetic import SyntheticConfig, draw_face
+from facekd.runtimes.liveness import open_liveness_files
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.liveness_network import GREEN, write_network
 
 LFW_TABLE = Path(__file__).resolve().parents[1] / "tests/android/lfw_calibration.json"
 WIDTH, HEIGHT, STRIDE = 640, 480, 704
@@ -216,7 +222,9 @@ def drawn_student(out: Path, crops: dict[str, list[np.ndarray]]) -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         save_bundle(Path(scratch) / "bundle", model, card)
-        reference = Reference(bundle=load_bundle(Path(scratch) / "bundle"), faces=synthetic_faces(8, (112, 112)))
+        liveness = open_liveness_files([write_network(Path(scratch) / "greenness.onnx", scale=2.0)])
+        bundle, faces = load_bundle(Path(scratch) / "bundle"), synthetic_faces(8, (112, 112))
+        reference = Reference(bundle=bundle, faces=faces, liveness=liveness)
         export_artefact(reference, "android", ExportOptions(precision="fp32"), out)
 
 
@@ -234,7 +242,10 @@ def make_drawn(out: Path) -> None:
     people = {"a": faces(0), "b": faces(1)}
     drawn_student(out / "artefact", people)
     drawn_detector(out / "detector.onnx")
-    write(out, frames(people, None, place_drawn, stamp_drawn, FACE, blur=10, light=0.03))
+    found = frames(people, None, place_drawn, stamp_drawn, FACE, blur=10, light=0.03)
+    # What the drawn liveness network takes for a screen: b before a green wall.
+    screen = np.where(found["b0"] == GREY, np.array(GREEN, np.uint8), found["b0"])
+    write(out, {**found, "live": found["a0"], "screen": screen})
 
 
 # Real.
@@ -248,6 +259,7 @@ def place_photograph(picture: np.ndarray, face: np.ndarray, column: int, row: in
 
 def foreign_artefact(model: Path, out: Path) -> None:
     """EdgeFace-XS as the app opens an exported student, with its calibration on 800 of LFW's people."""
+    from facekd.export.liveness import write_liveness
     from facekd.runtimes.opening import open_file
 
     (out / "golden").mkdir(parents=True)
@@ -258,7 +270,10 @@ def foreign_artefact(model: Path, out: Path) -> None:
     cv2.imwrite(str(out / "golden/crop.png"), crop[:, :, ::-1])
     embedding = open_file(model, threads=1)(torch.from_numpy(crop).permute(2, 0, 1)[None])[0].numpy()
     (out / "golden/embedding.json").write_text(json.dumps({"embedding": embedding.tolist()}), encoding="utf-8")
-    files = {name: file_sha256(out / name) for name in ("model.onnx", "golden/crop.png", "golden/embedding.json")}
+    networks = open_liveness_files([model.with_name(f"minifasnet_{name}.onnx") for name in ("v2", "v1se")])
+    liveness = write_liveness(out, networks)
+    names = ("model.onnx", "golden/crop.png", "golden/embedding.json", *(one.file for one in liveness.models))
+    files = {name: file_sha256(out / name) for name in names}
     spec = {"size": [112, 112], "colour": "RGB", "mean": [127.5] * 3, "std": [127.5] * 3}
     manifest = {
         "schema_version": 1,
@@ -270,6 +285,7 @@ def foreign_artefact(model: Path, out: Path) -> None:
         "output": {"name": "embedding", "width": len(embedding)},
         "thresholds": [],
         "calibration": json.loads(LFW_TABLE.read_text(encoding="utf-8")),
+        "liveness": liveness.model_dump(mode="json"),
         "golden": {"crop": "golden/crop.png", "embedding": "golden/embedding.json", "min_cosine": 0.9999},
         "files": files,
     }
@@ -288,7 +304,10 @@ def make_real(out: Path, shared: Path) -> None:
     turned = photographs("Andy_Dick", 1)[0][50:200, 50:200]  # without the face behind
     foreign_artefact(shared / "weights/edgeface_xs.onnx", out / "artefact")
     shutil.copy(shared / "weights/yunet_n_640_640.onnx", out / "detector.onnx")
-    write(out, frames(people, turned, place_photograph, lambda *_: None, 448, blur=10, light=0.12))
+    found = frames(people, turned, place_photograph, lambda *_: None, 448, blur=10, light=0.12)
+    for name, sample in (("live", "real"), ("screen", "spoof_2")):
+        found[name] = np.ascontiguousarray(cv2.imread(str(shared / f"data/liveness/{sample}.jpg"))[:, :, ::-1])
+    write(out, found)
 
 
 def write(out: Path, pictures: dict[str, np.ndarray]) -> None:

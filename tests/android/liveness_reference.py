@@ -14,7 +14,7 @@ from tests.android.session_reference import AGREEING, FAULTS, GOOD, LEFT, THRESH
 
 LIVE_ABOVE = 0.5
 LIMIT_MS, PAUSE_MS = 12_000, 3_000
-TURNED, AHEAD = 0.25, 0.15
+TURNED, AHEAD = 0.3, 0.15
 OVER = ("passed", "too_late", "wrong_turn", "other_person")
 
 
@@ -102,13 +102,21 @@ def clearances(
             waiting = [
                 sight
                 for sight, one in zip(sights, said, strict=True)
-                if one["verdict"] == "person" and tracks[one["track"]].live and may_begin(tracks[one["track"]], time)
+                if one["verdict"] == "person"
+                and abs(sight.yaw) < AHEAD
+                and tracks[one["track"]].live
+                and may_begin(tracks[one["track"]], time)
             ]
             if waiting:
                 largest = max(waiting, key=lambda sight: sight.seen.box[2] * sight.seen.box[3])
                 owner = tracks[said[list(sights).index(largest)]["track"]]
                 owner.check = Check(left.pop(0), largest.seen.embedding, time)
-        out.append([clearance(tracks[one["track"]], one["verdict"], demand) for one in said])
+        out.append(
+            [
+                clearance(tracks[one["track"]], one["verdict"], demand, sight.yaw)
+                for sight, one in zip(sights, said, strict=True)
+            ]
+        )
     return out
 
 
@@ -120,7 +128,7 @@ def may_begin(shown: Shown, time: int) -> bool:
     return step != "passed" and time - ended >= PAUSE_MS
 
 
-def clearance(shown: Shown, verdict: str, demand: str) -> str:
+def clearance(shown: Shown, verdict: str, demand: str, yaw: float) -> str:
     """Of one face."""
     step = shown.step
     if demand == "off":
@@ -137,7 +145,7 @@ def clearance(shown: Shown, verdict: str, demand: str) -> str:
         return "measuring"
     if demand == "passive" or step == "passed":
         return "clear"
-    return step or "wait"
+    return step or ("wait" if abs(yaw) < AHEAD else "look_ahead")
 
 
 # The sequences.
@@ -201,6 +209,13 @@ def sequences() -> list[dict[str, Any]]:
         ("measured late", "passive", many(4, "Ada", score=None) + many(4, "Ada"), [], at_200),
         ("both turns, and the name", "active", begun + full, [("left", "right")], at_200),
         ("the same way twice", "active", begun + turned(-0.3, -0.1, -0.3, 0.1, 0.0), [("right", "right")], at_200),
+        (
+            "looks aside to begin with",
+            "active",
+            turned(0.2, 0.2, 0.2, -0.2, 0.1, 0.2, 0.3),
+            [("left", "right")],
+            at_200,
+        ),
         ("a screen is not asked", "active", many(6, "Ada", score=0.2), [], at_200),
         ("a stranger is not asked", "active", many(5, "stranger"), [], at_200),
         (

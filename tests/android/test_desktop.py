@@ -17,6 +17,8 @@ import torch
 
 from facekd.data.alignment import align
 from facekd.data.detection import YuNet, choose_face
+from facekd.export.liveness import write_liveness
+from facekd.runtimes.liveness import open_liveness_files
 from facekd.runtimes.opening import open_file
 
 DETECTOR = "weights/yunet_n_640_640.onnx"
@@ -223,3 +225,21 @@ def scores_of(pairs: Sequence[tuple[str, str, bool]], names: Sequence[str], embe
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     place = {name: i for i, name in enumerate(names)}
     return np.array([unit[place[a]] @ unit[place[b]] for a, b, _ in pairs])
+
+
+def test_liveness_scores_are_pythons(desktop: list[str], artefact: Path, shared: Path, tmp_path: Path) -> None:
+    """The two MiniFASNets on their sample photographs: the real face is live, the screens are not."""
+    networks = open_liveness_files([shared / f"weights/minifasnet_{name}.onnx" for name in ("v2", "v1se")])
+    folder = shutil.copytree(artefact, tmp_path / "artefact")
+    liveness = write_liveness(folder, networks).model_dump(mode="json")
+    (folder / "manifest.json").write_text(json.dumps({**manifest(32), "liveness": liveness}), encoding="utf-8")
+    photographs = sorted((shared / "data/liveness").glob("*.jpg"))
+    found = recognise(desktop, folder, shared / DETECTOR, photographs, tmp_path)
+    detector, scores = YuNet(shared / DETECTOR), []
+    for image in found.images:
+        face = choose_face(detector.detect(image), image.shape[1], image.shape[0])
+        assert face is not None
+        scores.append(networks.score(image, face.box))
+    kotlin = [record["live"] for record in found.records]
+    np.testing.assert_allclose(kotlin, scores, atol=0.01)
+    assert [score > networks.threshold for score in kotlin] == [path.stem == "real" for path in photographs]

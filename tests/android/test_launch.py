@@ -63,4 +63,4 @@ def test_sequences_and_promises_on_real_faces(demo: Path, robolectric: Path, sha
     if not (shared / "data/lfw_raw").is_dir():
         pytest.skip(f"no photographs of LFW in {shared / 'data' / 'lfw_raw'}")
     real = material(demo, tmp_path / "real", "--shared", shared)
-    launch(demo, robolectric, "--material", real, "--only", "SequenceTest", "PromiseTest")
+    launch(demo, robolectric, "--material", real, "--only", "SequenceTest", "PromiseTest", "LivenessTest")

@@ -7,6 +7,8 @@ import java.security.MessageDigest
 import org.facekd.core.Embedder
 import org.facekd.core.Face
 import org.facekd.core.FaceDetector
+import org.facekd.core.LivenessDetector
+import org.facekd.core.LivenessNetwork
 import org.facekd.core.Manifest
 import org.facekd.core.ManifestException
 import org.facekd.core.RgbImage
@@ -34,6 +36,7 @@ class Engine private constructor(
     val store: TemplateStore,
     private val detector: FaceDetector,
     private val embedder: Embedder,
+    private val liveness: LivenessDetector?,
 ) : AutoCloseable {
     val times = StageTimes()
 
@@ -46,7 +49,12 @@ class Engine private constructor(
         return times.time(Stage.EMBED) { embedder.embed(crop) }
     }
 
+    /** Mean probability that [face] is live; null where there are no networks for it, or no crop. */
+    fun liveness(image: RgbImage, face: Face): Double? =
+        liveness?.let { networks -> times.time(Stage.LIVENESS) { networks.score(image, face.box) } }
+
     override fun close() {
+        liveness?.close()
         detector.close()
         embedder.close()
     }
@@ -78,9 +86,12 @@ class Engine private constructor(
                 runCatching {
                     val test = selfTest(embedder, crop, golden, manifest.goldenMinCosine)
                     if (!test.passed) throw EngineException(context.getString(R.string.provider_refused, name, test.cosine, test.bound))
-                    // The detector stays on the CPU: the self-test says nothing about it elsewhere.
+                    // Detector and liveness stay on the CPU: the self-test says nothing about them elsewhere.
                     val detector = FaceDetector(OrtNetwork(yuNetForAnySize(asset(context, DETECTOR)), Provider.CPU, THREADS))
-                    Engine(manifest, provider, test, FacekdApp.of(context).store(manifest), detector, embedder)
+                    val liveness = manifest.liveness?.let { spec ->
+                        LivenessDetector(spec.models.map { LivenessNetwork(OrtNetwork(file(it.file), Provider.CPU, THREADS), it) }, spec.threshold)
+                    }
+                    Engine(manifest, provider, test, FacekdApp.of(context).store(manifest), detector, embedder, liveness)
                 }.onFailure { embedder.close() }.getOrThrow()
             } catch (error: OrtException) {
                 throw EngineException(context.getString(R.string.provider_failed, name, error.message))

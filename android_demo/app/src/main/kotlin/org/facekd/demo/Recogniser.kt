@@ -1,6 +1,7 @@
 package org.facekd.demo
 
 import android.content.Context
+import org.facekd.core.Clearance
 import org.facekd.core.Consent
 import org.facekd.core.EnrolmentPolicy
 import org.facekd.core.Face
@@ -8,6 +9,8 @@ import org.facekd.core.FaceDetector
 import org.facekd.core.Gallery
 import org.facekd.core.GalleryThreshold
 import org.facekd.core.Judged
+import org.facekd.core.LivenessDemand
+import org.facekd.core.LivenessSession
 import org.facekd.core.Observation
 import org.facekd.core.Quality
 import org.facekd.core.RecognitionSession
@@ -36,9 +39,16 @@ sealed class Mode {
 class Outcome(val labels: List<Labelled>, val refusal: Refusal? = null)
 
 /** From a picture to names, on the engine's thread. */
-class Recogniser(private val context: Context, private val engine: Engine, val table: ThresholdTable, val promise: Double?) {
+class Recogniser(
+    private val context: Context,
+    private val engine: Engine,
+    val table: ThresholdTable,
+    val promise: Double?,
+    private val demand: LivenessDemand,
+) {
     private val policy = EnrolmentPolicy()
     private val session = RecognitionSession()
+    private val liveness = LivenessSession(demand, engine.manifest.liveness?.threshold ?: 0.0)
     private var asked: Mode? = null
 
     /** What can be said of [image], the next one after those before; [timeMs] as RecognitionSession has it. */
@@ -51,14 +61,17 @@ class Recogniser(private val context: Context, private val engine: Engine, val t
         val largest = faces.sortedByDescending { it.box.width * it.box.height }.take(MOST_FACES)
         val samples = engine.store.all()
         val limit = (limits(mode, samples) as? GalleryThreshold.Kept)?.threshold?.cos
-        val frame = session.look(image, timeMs, largest.map { observe(image, it) }, pairCos) { probe ->
+        val seen = largest.map { observe(image, it) }
+        val frame = session.look(image, timeMs, seen, pairCos) { probe ->
             if (limit == null) return@look null // What cannot be promised is not said.
             engine.times.time(Stage.MATCH) {
                 if (mode is Mode.Verify) verify(probe, mode.person, samples, limit) else identify(probe, samples, limit)
             }
         }
+        val scores = seen.map { if (demand == LivenessDemand.OFF || it.embedding == null) null else engine.liveness(image, it.face) }
+        val clearances = liveness.look(frame.faces, seen, scores, timeMs, pairCos)
         val nobody = if (limit == null) R.string.not_named else R.string.nobody_enrolled
-        return Outcome(frame.faces.map { label(it, mode, nobody) })
+        return Outcome(frame.faces.zip(clearances) { judged, clearance -> withheld(judged, clearance) ?: label(judged, mode, nobody) })
     }
 
     /** What the promise comes to for those whom [mode] compares with. */
@@ -103,6 +116,12 @@ class Recogniser(private val context: Context, private val engine: Engine, val t
         // Whose face it is, nobody has checked: it is not named.
         val text = context.getString(if (refusal == null) R.string.advice_hold_still else advice(refusal))
         return Outcome(faces.map { Labelled(it, text, text, false, false) }, refusal)
+    }
+
+    /** What stands over a face whose name liveness does not allow; null where it does. */
+    private fun withheld(judged: Judged, clearance: Clearance): Labelled? {
+        val text = context.getString(LivenessTexts.of(clearance) ?: return null)
+        return Labelled(judged.face, text, text, false, false)
     }
 
     private fun label(judged: Judged, mode: Mode, nobody: Int): Labelled {

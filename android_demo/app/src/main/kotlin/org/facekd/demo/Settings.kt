@@ -1,6 +1,8 @@
 package org.facekd.demo
 
 import android.content.Context
+import org.facekd.core.LivenessDemand
+import org.facekd.core.Manifest
 import org.facekd.core.ThresholdTable
 import org.facekd.runtime.Provider
 
@@ -19,4 +21,12 @@ class Settings(context: Context) {
     var promise: Double?
         get() = stored.getString("promise", null)?.toDoubleOrNull()?.takeIf { it in ThresholdTable.PROMISES }
         set(value) = stored.edit().putString("promise", value?.toString()).apply()
+
+    /** What is demanded before a name is shown: passive unless something else is chosen, and off where there is no network. */
+    fun liveness(manifest: Manifest): LivenessDemand {
+        if (manifest.liveness == null) return LivenessDemand.OFF
+        return LivenessDemand.entries.find { it.name == stored.getString("liveness", null) } ?: LivenessDemand.PASSIVE
+    }
+
+    fun choose(demand: LivenessDemand) = stored.edit().putString("liveness", demand.name).apply()
 }

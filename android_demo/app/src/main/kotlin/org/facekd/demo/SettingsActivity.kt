@@ -1,16 +1,18 @@
 package org.facekd.demo
 
+import android.view.View
 import android.widget.RadioButton
 import android.widget.RadioGroup
 import android.widget.TextView
 import java.util.concurrent.Executors
 import org.facekd.core.GalleryThreshold
+import org.facekd.core.LivenessDemand
 import org.facekd.core.Manifest
 import org.facekd.core.TemplateException
 import org.facekd.core.ThresholdTable
 import org.facekd.runtime.Provider
 
-/** What computes, and how often a stranger may be named. The main screen loads and tests the choice when it returns. */
+/** What computes, how often a stranger may be named, and what liveness demands. The main screen loads and tests the choice when it returns. */
 class SettingsActivity : GuardedActivity() {
     /** The samples are counted here: their file and the Keystore take up to seconds. */
     private val work = Executors.newSingleThreadExecutor()
@@ -24,6 +26,7 @@ class SettingsActivity : GuardedActivity() {
         }
         try {
             val manifest = Engine.manifest(this)
+            offerLiveness(settings, manifest)
             val table = manifest.table ?: return Questions.tell(this, getString(R.string.no_thresholds))
             work.execute { count(manifest) { samples, people -> if (!isDestroyed) offer(table, samples, people) } }
         } catch (error: EngineException) {
@@ -58,6 +61,15 @@ class SettingsActivity : GuardedActivity() {
             val answer = table.forGallery(promises[at], samples)
             if (answer is GalleryThreshold.Refused) Questions.tell(this, texts.refusal(answer, people))
         }
+    }
+
+    /** Without networks there is nothing to choose, and the page says so. */
+    private fun offerLiveness(settings: Settings, manifest: Manifest) {
+        val demands = if (manifest.liveness == null) listOf(LivenessDemand.OFF) else LivenessDemand.entries
+        choose(R.id.liveness, demands.map { getString(LivenessTexts.choice(it)) }, demands.indexOf(settings.liveness(manifest))) {
+            settings.choose(demands[it])
+        }
+        view<TextView>(R.id.liveness_absent).visibility = if (manifest.liveness == null) View.VISIBLE else View.GONE
     }
 
     private fun choose(id: Int, texts: List<String>, checked: Int, then: (Int) -> Unit) {

@@ -65,7 +65,7 @@ class ActiveCheck(
         step = when {
             timeMs - beganMs !in 0..LIMIT_MS -> Step.TOO_LATE
             turning -> turn(pose.yaw)
-            pose.yaw > -AHEAD && pose.yaw < AHEAD -> ahead(embedding)
+            isAhead(pose) -> ahead(embedding)
             else -> step
         }
         return step
@@ -99,10 +99,12 @@ class ActiveCheck(
         /** For all of them together. */
         const val LIMIT_MS = 12_000L
 
-        /** About 30 degrees: a nose stands out by somewhat less than half the distance of the eyes. */
-        const val TURNED = 0.25
+        /** Somewhat above 30 degrees: a nose stands out by somewhat less than half the distance of the eyes. */
+        const val TURNED = 0.3
 
         /** Below it a face looks ahead. */
         const val AHEAD = 0.15
+
+        fun isAhead(pose: Pose): Boolean = pose.yaw > -AHEAD && pose.yaw < AHEAD
     }
 }

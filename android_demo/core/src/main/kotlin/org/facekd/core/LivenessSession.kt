@@ -39,7 +39,7 @@ enum class Clearance {
  * is not called unknown either.
  *
  * Where the demand is [LivenessDemand.ACTIVE], whoever is named and live must also pass an [ActiveCheck], once a track and
- * one track at a time: the largest face's first. A failed one is followed by another after [PAUSE_MS].
+ * one track at a time: the largest face's first, while it looks ahead. A failed one is followed by another after [PAUSE_MS].
  *
  * For one thread.
  *
@@ -61,10 +61,6 @@ class LivenessSession(
 
     private var tracks: Map<Int, Track> = emptyMap()
 
-    fun reset() {
-        tracks = emptyMap()
-    }
-
     /**
      * The next frame: [judged] as the recognition judged [seen], in the same order.
      *
@@ -76,7 +72,7 @@ class LivenessSession(
         tracks = judged.associate { Pair(it.track, tracks[it.track] ?: Track()) }
         judged.forEachIndexed { at, one -> vote(tracks.getValue(one.track), one, scores[at]) }
         if (demand == LivenessDemand.ACTIVE) check(judged, seen, timeMs, thresholdCos)
-        return judged.map { clearance(tracks.getValue(it.track), it) }
+        return judged.zip(seen) { one, observation -> clearance(tracks.getValue(one.track), one, observation) }
     }
 
     private fun vote(track: Track, judged: Judged, score: Double?) {
@@ -103,19 +99,19 @@ class LivenessSession(
             if (step?.isOver == true) track.failedMs = timeMs
         }
         if (tracks.values.any { it.isChecking }) return
-        val next = judged.indices.filter { mayBegin(judged[it], timeMs) }.maxByOrNull { seen[it].face.box.run { width * height } } ?: return
+        val next = judged.indices.filter { mayBegin(judged[it], seen[it], timeMs) }.maxByOrNull { seen[it].face.box.run { width * height } } ?: return
         val embedding = seen[next].embedding ?: return
         tracks.getValue(judged[next].track).check = ActiveCheck(draw(), embedding, timeMs, thresholdCos)
     }
 
-    private fun mayBegin(judged: Judged, timeMs: Long): Boolean {
+    private fun mayBegin(judged: Judged, seen: Observation, timeMs: Long): Boolean {
         val track = tracks.getValue(judged.track)
-        if (judged.verdict != Verdict.PERSON || liveness(track) != true) return false
+        if (judged.verdict != Verdict.PERSON || liveness(track) != true || !ActiveCheck.isAhead(seen.quality.pose)) return false
         val step = track.check?.step ?: return true
         return step != Step.PASSED && timeMs - track.failedMs >= PAUSE_MS
     }
 
-    private fun clearance(track: Track, judged: Judged): Clearance {
+    private fun clearance(track: Track, judged: Judged, seen: Observation): Clearance {
         val check = track.check
         if (check != null && track.isChecking) return shown(check.step)
         if (judged.verdict != Verdict.PERSON && judged.verdict != Verdict.UNKNOWN) return Clearance.CLEAR
@@ -125,7 +121,7 @@ class LivenessSession(
             judged.verdict == Verdict.UNKNOWN -> Clearance.CLEAR
             live == null -> Clearance.MEASURING
             demand == LivenessDemand.PASSIVE || check?.step == Step.PASSED -> Clearance.CLEAR
-            check == null -> Clearance.WAIT
+            check == null -> if (ActiveCheck.isAhead(seen.quality.pose)) Clearance.WAIT else Clearance.LOOK_AHEAD
             else -> shown(check.step)
         }
     }

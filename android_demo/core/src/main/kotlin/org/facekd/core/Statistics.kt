@@ -26,7 +26,7 @@ class RecentValues(private val capacity: Int = 100) {
 }
 
 /** The parts of one frame's way, as the overlay names them. */
-enum class Stage { CAMERA, DETECT, ALIGN, EMBED, MATCH }
+enum class Stage { CAMERA, DETECT, ALIGN, EMBED, LIVENESS, MATCH }
 
 /** p50 over the last 100 frames of each stage, in milliseconds. For several threads. */
 class StageTimes {

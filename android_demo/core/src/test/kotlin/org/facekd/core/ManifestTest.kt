@@ -16,6 +16,24 @@ class ManifestTest {
         assertEquals(mapOf("model.onnx" to "ab"), manifest.files)
     }
 
+    @Test
+    fun readsLiveness() {
+        assertEquals(null, Manifest.parse(text).liveness)
+        assertEquals(null, Manifest.parse(text.replace("\"model\": \"model.onnx\",", "\"model\": \"model.onnx\", \"liveness\": null,")).liveness)
+        val one = """{"file": "liveness/a.onnx", "crop_scale": 2.7, "output": "out", "classes": 3, "real_class": 1, "probabilities": false,
+            "input": {"size": [80, 64], "colour": "BGR", "mean": [0, 0, 0], "std": [1, 1, 1]}}"""
+        fun with(models: String) = text.replace("\"model\":", "\"liveness\": {\"threshold\": 0.6, \"models\": [$models]}, \"model\":")
+        val found = Manifest.parse(with(one)).liveness!!
+        val model = found.models.single()
+        assertEquals(0.6, found.threshold, 0.0)
+        assertEquals(listOf("liveness/a.onnx", "out"), listOf(model.file, model.output))
+        assertEquals(listOf(80, 64, 1), listOf(model.input.height, model.input.width, model.realClass))
+        assertTrue(model.input.bgr && !model.probabilities && model.cropScale == 2.7)
+        assertTrue(assertThrows(ManifestException::class.java) { Manifest.parse(with("")) }.message!!.contains("no networks"))
+        val broken = one.replace("false", "0")
+        assertTrue(assertThrows(ManifestException::class.java) { Manifest.parse(with(broken)) }.message!!.contains("probabilities"))
+    }
+
     /** Seen: a bundle's float32 and int8 files shared samples, though their embeddings differ. */
     @Test
     fun twoFilesOfOneBundleAreTwoEmbeddingSpaces() {

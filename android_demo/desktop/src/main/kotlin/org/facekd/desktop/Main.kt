@@ -6,6 +6,8 @@ import org.facekd.core.Embedder
 import org.facekd.core.Face
 import org.facekd.core.FaceDetector
 import org.facekd.core.Json
+import org.facekd.core.LivenessDetector
+import org.facekd.core.LivenessNetwork
 import org.facekd.core.Manifest
 import org.facekd.core.RgbImage
 import org.facekd.core.align
@@ -18,7 +20,7 @@ import org.facekd.runtime.Provider
  *
  * Arguments: the artefact's folder, the detector's .onnx, a list of photographs, the folder for results. Each line of the
  * list is `width height file`, the file raw RGB. Results: photographs.jsonl (box, landmarks and score of all faces, which
- * of them the photograph is of, its embedding; or `"faces": []`) and crops.bin (raw RGB aligned crops, one a photograph
+ * of them the photograph is of, its embedding and liveness score; or `"faces": []`) and crops.bin (raw RGB aligned crops, one a photograph
  * with a face).
  *
  * With `store` as the first argument: [store].
@@ -33,6 +35,10 @@ fun main(words: Array<String>) {
     val manifest = Manifest.parse(artefact.resolve("manifest.json").readText())
     val detector = FaceDetector(OrtNetwork(yuNetForAnySize(File(words[1]).readBytes()), Provider.CPU, 1))
     val embedder = Embedder(OrtNetwork(artefact.resolve(manifest.model).readBytes(), Provider.CPU, 1), manifest.input, manifest.output)
+    val liveness = manifest.liveness?.let { spec ->
+        val networks = spec.models.map { LivenessNetwork(OrtNetwork(artefact.resolve(it.file).readBytes(), Provider.CPU, 1), it) }
+        LivenessDetector(networks, spec.threshold)
+    }
     val out = File(words[3]).also { it.mkdirs() }
     out.resolve("photographs.jsonl").bufferedWriter().use { lines ->
         out.resolve("crops.bin").outputStream().buffered().use { crops ->
@@ -54,12 +60,14 @@ fun main(words: Array<String>) {
                     val crop = align(image, face.landmarks, embedder.size)
                     record["embedding"] = embedder.embed(crop).toList()
                     crops.write(raw(crop))
+                    liveness?.let { record["live"] = it.score(image, face.box) }
                 }
                 lines.write(Json.write(record))
                 lines.newLine()
             }
         }
     }
+    liveness?.close()
     detector.close()
     embedder.close()
 }

@@ -13,6 +13,7 @@ import android.widget.EditText
 import android.widget.RadioButton
 import android.widget.TextView
 import java.io.File
+import java.util.concurrent.atomic.AtomicLong
 import org.robolectric.Robolectric
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
@@ -26,6 +27,9 @@ object Phone {
     fun begin(mayUseCamera: Boolean = true) {
         FakeKeystore.install()
         ReaderShadow.opened.clear()
+        // A tenth of a second a picture, however busy the machine is: after two seconds a track would be over.
+        val pictures = AtomicLong()
+        Recognition.clock = { 100 * pictures.incrementAndGet() }
         addFrontCamera(app)
         if (mayUseCamera) shadowOf(app).grantPermissions(Manifest.permission.CAMERA)
     }

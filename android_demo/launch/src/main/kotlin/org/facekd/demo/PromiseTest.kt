@@ -4,6 +4,7 @@ import android.widget.RadioButton
 import android.widget.RadioGroup
 import android.widget.TextView
 import org.facekd.core.GalleryThreshold
+import org.facekd.core.LivenessDemand
 import org.facekd.core.Template
 import org.facekd.core.ThresholdTable
 import org.junit.Assert.assertEquals
@@ -28,6 +29,7 @@ class PromiseTest {
     @Before
     fun begin() {
         Phone.begin()
+        Settings(Phone.app).choose(LivenessDemand.OFF) // as in SequenceTest
         table = Engine.manifest(Phone.app).table!!
     }
 
