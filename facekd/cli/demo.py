@@ -69,6 +69,10 @@ def demo(
             print_json({"model": face_model.name, "url": server.url, "thresholds": face_model.thresholds})
         else:
             print_text(f"{face_model.name} is at {server.url} (this machine only; stop with Ctrl-C)")
+            if face_model.liveness is None:
+                print_text(
+                    "It has no liveness networks (facekd export --liveness): a photograph of somebody passes as them."
+                )
             if not face_model.thresholds:
                 print_text("It has no measured thresholds: the page shows similarities but no names.")
         sys.stdout.flush()

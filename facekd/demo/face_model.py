@@ -10,6 +10,7 @@ from facekd.runtimes.encoding import Layout
 from facekd.runtimes.opening import open_artefact, open_file
 from facekd.schemas.calibration import Calibration
 from facekd.schemas.input_spec import InputSpec
+from facekd.schemas.liveness import Liveness
 from facekd.schemas.manifest import MANIFEST_FILE, read_manifest, verify_files
 
 
@@ -29,6 +30,14 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class LivenessFiles:
+    """Liveness networks: their description, and the folder that its file names are relative to."""
+
+    folder: Path
+    described: Liveness
+
+
+@dataclass(frozen=True)
 class FaceModel:
     """The face model as the page needs it.
 
@@ -38,6 +47,7 @@ class FaceModel:
         takes_pixels: the file normalises RGB pixels itself.
         golden: None for a foreign file.
         output: name of the embedding among the file's outputs.
+        liveness: networks that tell a live face from a picture of one; None where there are none.
     """
 
     name: str
@@ -53,6 +63,7 @@ class FaceModel:
     golden: Golden | None
     output: str
     calibration: Calibration | None = None
+    liveness: LivenessFiles | None = None
 
 
 def open_face_model(
@@ -126,4 +137,5 @@ def open_face_model(
         golden=golden,
         output=embedder.session.output.name,
         calibration=manifest.calibration,
+        liveness=None if manifest.liveness is None else LivenessFiles(folder, manifest.liveness),
     )

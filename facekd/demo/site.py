@@ -32,7 +32,7 @@ class Resource:
 
 
 def build_site(model: FaceModel, detector: Path, runtime: dict[str, bytes]) -> dict[str, Resource]:
-    """Path -> answer: the page, the model, the detector, onnxruntime-web. Nothing else can be asked for.
+    """Path -> answer: the page, model, detector, liveness networks, onnxruntime-web. Nothing else can be asked for.
 
     Args:
         detector: YuNet's .onnx, checked by `facekd.data.detection.YuNet`.
@@ -47,6 +47,10 @@ def build_site(model: FaceModel, detector: Path, runtime: dict[str, bytes]) -> d
     weights = [file for file in ModelFiles.of(model.file).files if file != model.file]
     found |= {f"/weights/{i}": Resource("application/octet-stream", f.read_bytes()) for i, f in enumerate(weights)}
     found["/detector.onnx"] = _resource("detector.onnx", any_size(detector))
+    if model.liveness is not None:
+        for i, network in enumerate(model.liveness.described.models):
+            name = f"/liveness/{i}.onnx"
+            found[name] = _resource(name, (model.liveness.folder / network.file).read_bytes())
     if model.golden is not None:
         found["/golden.png"] = _resource("golden.png", model.golden.crop)
     names = [file.relative_to(model.file.parent).as_posix() for file in weights]
@@ -97,6 +101,7 @@ def _config(model: FaceModel) -> dict[str, Any]:
         "thresholds": model.thresholds,
         "calibration": None if model.calibration is None else model.calibration.model_dump(),
         "golden": golden,
+        "liveness": None if model.liveness is None else model.liveness.described.model_dump(mode="json"),
     }
 
 

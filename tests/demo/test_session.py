@@ -49,6 +49,23 @@ def test_every_sequence_gives_the_references_answers(computed: dict[str, Any]) -
                 assert got["score"] == pytest.approx(want["score"], abs=1e-9), where
 
 
+def test_every_liveness_sequence_gives_the_references_answers(computed: dict[str, Any]) -> None:
+    cases = json.loads((RESOURCES / "liveness.json").read_text(encoding="utf-8"))
+    assert len(cases) >= 20
+    for one, found in zip(cases, computed["liveness"], strict=True):
+        assert found == [frame["expected"] for frame in one["frames"]], one["name"]
+
+
+def test_liveness_crops_are_what_python_cuts(computed: dict[str, Any]) -> None:
+    vectors = json.loads((RESOURCES / "vectors.json").read_text(encoding="utf-8"))["liveness"]
+    found = computed["crops"]
+    assert found["regions"] == [one["region"] for one in vectors["regions"]]
+    for want, got in zip(vectors["crops"], found["pixels"], strict=True):
+        assert np.abs(np.array(want["pixels"]) - np.array(got)).max() <= 1
+    assert found["softmax"] == pytest.approx(vectors["softmax"])
+    assert found["none"] == [None, None]
+
+
 def test_every_enrolment_gives_the_references_answer(computed: dict[str, Any]) -> None:
     cases = json.loads((RESOURCES / "enrolment.json").read_text(encoding="utf-8"))
     assert [one["expected"] for one in cases] == computed["reviews"]

@@ -1,5 +1,7 @@
 /** The page: camera or picture, the question asked of each face, enrolment. */
 
+import { LivenessSession } from "./liveness.js";
+import { offerDemands, warning, withheld } from "./livenesspanel.js";
 import { showFaces, showPeople, showTimes } from "./panels.js";
 import { People } from "./people.js";
 import { NamingPromise } from "./promise.js";
@@ -24,6 +26,8 @@ const times = new StageTimes();
 let size; // of an aligned crop, in pixels
 let camera = null; // {stream, mirrored}
 const session = new RecognitionSession();
+let liveness = new LivenessSession("off", 0);
+let livenessConfig = null; // {threshold, models} of config.json; null where the model has no networks
 let seen = { bitmap: null, faces: [], isStill: false }; // one picture with its own faces: nothing is drawn over another
 let shown = []; // those faces with what is said of them
 let enrolling = null; // {name, consent, wanted, samples, lastMs}
@@ -36,6 +40,9 @@ try {
   size = started.config.input.size;
   describe(started);
   promise.offer(ThresholdTable.of(started.config));
+  livenessConfig = started.config.liveness;
+  offerDemands($("liveness"), livenessConfig !== null);
+  demandLiveness();
   for (const id of ["camera", "picture", "enrol_camera", "enrol_picture"]) $(id).disabled = false;
   $("loading").textContent = "Start the camera, or look at a picture.";
 } catch (error) {
@@ -47,6 +54,14 @@ function describe({ config, threads, loadMs, cosine }) {
   const test = cosine === null ? "no golden face to test itself with" : `self-test cosine ${cosine.toFixed(5)}`;
   const plural = threads === 1 ? "1 thread" : `${threads} threads`;
   $("model").textContent = `${config.name} · ${config.precision} · ${config.embedding_width} numbers a face\n${test} · ${plural} · loaded in ${(loadMs / 1000).toFixed(1)} s`;
+}
+
+$("liveness").addEventListener("change", demandLiveness);
+
+function demandLiveness() {
+  const demand = $("liveness").value;
+  liveness = new LivenessSession(demand, livenessConfig?.threshold ?? 0);
+  put("liveness_warning", warning(demand, livenessConfig !== null));
 }
 
 /** The person of "Is it them?"; null while everyone is asked for. */
@@ -94,7 +109,10 @@ async function watch(own) {
     try {
       const bitmap = await createImageBitmap(video);
       const taken = performance.now() - begun;
-      const { faces, ms } = await recogniser.look(await createImageBitmap(bitmap), MOST_FACES, true);
+      const { faces, ms } = await recogniser.look(await createImageBitmap(bitmap), MOST_FACES, {
+        live: true,
+        tests: $("liveness").value !== "off",
+      });
       if (camera !== own) return bitmap.close();
       judge({ bitmap, faces, isStill: false }, begun, { camera: taken, ...ms });
       if (enrolling) takeSample(faces);
@@ -147,9 +165,12 @@ function judge(picture, timeMs = 0, ms = null) {
     // What cannot be promised is not said.
     (embedding) => (holds?.kept === false ? null : people.match(embedding, holds?.cos ?? null, asked)),
   );
+  // A picture that somebody chose shows no live face: nothing is tested there.
+  const clearances = picture.isStill ? faces.map(() => "clear") : liveness.look(faces, timeMs, promise.pairLimit);
   const rest = picture.faces.filter((face) => !face.embedding); // of a crowd
   if (!picture.isStill && faces.some(({ verdict }) => verdict === "person" || verdict === "unknown")) acknowledge();
-  const said = [...faces.map((face) => ({ ...face, ...words(face, asked, holds, picture.isStill) })), ...rest.map(unnamed)];
+  const named = faces.map((face, i) => ({ ...face, ...(withheld(clearances[i]) ?? words(face, asked, holds, picture.isStill)) }));
+  const said = [...named, ...rest.map(unnamed)];
   if (ms) {
     times.add({ ...ms, match: performance.now() - begun });
     showTimes($("times"), times.medians());

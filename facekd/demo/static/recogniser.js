@@ -24,8 +24,8 @@ export class Recogniser {
   }
 
   /** See worker.js, look. Takes the bitmap over. */
-  look(bitmap, most, live = false) {
-    return this.#ask("look", { bitmap, most, live }, [bitmap]);
+  look(bitmap, most, { live = false, tests = false } = {}) {
+    return this.#ask("look", { bitmap, most, live, tests }, [bitmap]);
   }
 
   #ask(kind, content, transferred = []) {

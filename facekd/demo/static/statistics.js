@@ -1,5 +1,5 @@
 /** The parts of one picture's way, as the overlay names them. */
-export const STAGES = ["camera", "detect", "align", "embed", "match"];
+export const STAGES = ["camera", "detect", "align", "embed", "liveness", "match"];
 
 /** p50 over the last 100 pictures of each stage, in milliseconds. */
 export class StageTimes {

@@ -3,6 +3,7 @@
 import * as ort from "./ort/ort.wasm.min.mjs";
 import { align } from "./alignment.js";
 import { cosine, mirrored, pack, unit } from "./embedding.js";
+import { cropRegion, cropTo, distribution, livenessInput } from "./liveness.js";
 import { bestPlaced, decode, searchSides, yunetInput } from "./yunet.js";
 
 // Of the picture that is searched for faces: the camera's must be quick, a chosen one may show a small face.
@@ -14,6 +15,7 @@ const answers = { start, look };
 let config;
 let detector;
 let model;
+let liveness = []; // sessions of config.liveness.models
 
 self.onmessage = async ({ data: { id, kind, content } }) => {
   try {
@@ -23,7 +25,7 @@ self.onmessage = async ({ data: { id, kind, content } }) => {
   }
 };
 
-/** Loads both networks and runs the golden crop. -> {threads, loadMs, cosine, bound}; cosine null without a golden crop. */
+/** Loads the networks and runs the golden crop. -> {threads, loadMs, cosine, bound}; cosine null without a golden crop. */
 async function start() {
   const begun = performance.now();
   config = await (await fetch("./config.json")).json();
@@ -36,6 +38,9 @@ async function start() {
   detector = await ort.InferenceSession.create("./detector.onnx", options);
   const externalData = config.weights.map((path, i) => ({ path, data: `./weights/${i}` }));
   model = await ort.InferenceSession.create("./model.onnx", { ...options, externalData });
+  for (const i of config.liveness?.models.keys() ?? []) {
+    liveness.push(await ort.InferenceSession.create(`./liveness/${i}.onnx`, options));
+  }
   const golden = await selfTest();
   return { config, threads: ort.env.wasm.numThreads, loadMs: performance.now() - begun, ...golden };
 }
@@ -59,25 +64,30 @@ async function selfTest() {
  * @param bitmap ImageBitmap; closed here
  * @param most   how many are embedded
  * @param live   a picture of the camera
- * @returns {width, height, faces: [{box, landmarks, score, crop, embedding}], ms: {detect, align, embed}}; crop and
- *          embedding (float32, length one, f(x) + f(flip(x))) are null beyond `most`
+ * @param tests  whether liveness is measured
+ * @returns {width, height, faces: [{box, landmarks, score, crop, embedding, live}], ms: {detect, align, embed, liveness}};
+ *          crop, embedding (float32, length one, f(x) + f(flip(x))) and live (mean probability that it is a live face)
+ *          are null beyond `most`, live also where it is not measured
  */
-async function look({ bitmap, most, live }) {
+async function look({ bitmap, most, live, tests }) {
   const image = await pixels(bitmap);
   const begun = performance.now();
   const faces = await detect(bitmap, image, live ? CAMERA_SIDE : PICTURE_SIDE);
   bitmap.close();
-  const ms = { detect: performance.now() - begun, align: 0, embed: 0 };
+  const ms = { detect: performance.now() - begun, align: 0, embed: 0, liveness: 0 };
   faces.sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
   for (const [place, face] of faces.entries()) {
-    face.crop = face.embedding = null;
+    face.crop = face.embedding = face.live = null;
     if (place >= most) continue;
     const start = performance.now();
     face.crop = align(image, face.landmarks, config.input.size);
     const aligned = performance.now();
     face.embedding = await embed(face.crop);
     ms.align += aligned - start;
-    ms.embed += performance.now() - aligned;
+    const embedded = performance.now();
+    if (tests) face.live = await liveScore(image, face.box);
+    ms.embed += embedded - aligned;
+    ms.liveness += performance.now() - embedded;
   }
   return { width: image.width, height: image.height, faces, ms };
 }
@@ -119,6 +129,20 @@ async function raw(crop) {
 async function embed(crop) {
   const [plain, flipped] = [await raw(crop), await raw(mirrored(crop, config.input.size))];
   return unit(plain.map((value, i) => value + flipped[i]));
+}
+
+/** Mean probability of the networks that the face in `box` is live; null without networks, or a crop. */
+async function liveScore(image, box) {
+  const found = [];
+  for (const [i, spec] of (config.liveness?.models ?? []).entries()) {
+    const region = cropRegion(box, image.width, image.height, spec.crop_scale);
+    if (region === null) return null;
+    const [height, width] = spec.input.size;
+    const { data, dims } = livenessInput(cropTo(image, region, width, height), spec.input);
+    const outputs = await run(liveness[i], new ort.Tensor("float32", data, dims));
+    found.push(distribution(outputs[spec.output], spec.probabilities)[spec.real_class]);
+  }
+  return found.length === 0 ? null : found.reduce((sum, value) => sum + value, 0) / found.length;
 }
 
 async function run(session, tensor) {
