@@ -87,3 +87,10 @@ def faces() -> Faces:
 def reference(bundle: Bundle, faces: Faces) -> Reference:
     """The small student as the reference of every parity check."""
     return Reference(bundle=bundle, faces=faces)
+
+
+@pytest.fixture(autouse=True)
+def _a_busy_machine_is_no_endless_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs here ends; how long it may take before it is called endless is tested in tests/runtimes."""
+    monkeypatch.setattr("facekd.runtimes.base.LIMIT_S", 500.0)
+    monkeypatch.setattr("facekd.runtimes.opening.LIMIT_S", 500.0)
