@@ -190,7 +190,7 @@ def _promise(axes: "Axes", one: Curves, last: int) -> None:
     axes.annotate(f"threshold of one pair,\n“{name}”", (last, top.fpir or 1), xytext=(10, above), **label)
     end = kept[-1]
     ends = "" if end.people == last else "\n(the table ends here)"
-    axes.annotate(f"threshold of the gallery,\n“{name}”{ends}", (end.people, end.fpir or 1), xytext=(10, 0), **label)
+    axes.annotate(f"threshold of the gallery,\n“{name}”{ends}", (end.people, one.promised), xytext=(10, -26), **label)
 
 
 def main() -> None:
