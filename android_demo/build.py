@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     launched = verbs.add_parser("launch-test", parents=[common], help="launch the app on this machine and test it")
     launched.add_argument("--material", type=Path, help="folder of make_launch_set.py; default: one with drawn faces")
     launched.add_argument("--only", nargs="+", default=[], metavar="TEST", help="test classes, as in SequenceTest")
+    screens = "screens of the pages' pictures; pairs: each two of size, light and text size meet, on half of them all"
+    launched.add_argument("--screens", choices=("all", "pairs"), default="all", help=screens)
     verbs.add_parser("desktop", parents=[common], help="compile the desktop program; prints its command line")
     bench = verbs.add_parser("store-bench", parents=[common], help="measure the store of samples on this machine")
     bench.add_argument("--people", type=_count, default=store.PEOPLE, help="three samples each (%(default)s)")
@@ -76,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> int:
         elif given.verb == "test":
             return unit_tests.run_tests(folder)
         elif given.verb == "launch-test":
-            return launch.run_launch_tests(folder, given.material, given.only)
+            return launch.run_launch_tests(folder, given.material, given.only, given.screens)
         elif given.verb == "store-bench":
             store.bench(store.Program(folder), given.people, given.rounds)
         elif given.verb == "store-kill":

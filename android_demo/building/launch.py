@@ -20,12 +20,13 @@ TARGET = ("-jvm-target", "17", "-no-stdlib", "-no-reflect")
 OPENED = ("java.lang", "java.util", "java.net", "java.io", "java.security", "jdk.internal.access")
 
 
-def run_launch_tests(cache: Path, material: Path | None, names: Sequence[str]) -> int:
+def run_launch_tests(cache: Path, material: Path | None, names: Sequence[str], screens: str = "all") -> int:
     """Compiles the app and launch/, and runs its tests; returns JUnit's exit code. Pictures are left in build/pages.
 
     Args:
         material: a folder of `make_launch_set.py`; None makes one with drawn faces.
         names: of test classes; all where empty.
+        screens: which the pages are photographed on: "all", or "pairs", half of them (PagesTest.kt).
     """
     material = material or _drawn()
     parts = {name: material / name for name in ("artefact", "detector.onnx", "frames")}
@@ -62,6 +63,7 @@ def run_launch_tests(cache: Path, material: Path | None, names: Sequence[str]) -
     words += [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in OPENED]
     words += ["-Drobolectric.offline=true", f"-Drobolectric.dependency.dir={cache.absolute()}"]
     words += [f"-Dfacekd.frames={parts['frames'].absolute()}", f"-Dfacekd.pages={BUILD / 'pages'}"]
+    words += [f"-Dfacekd.screens={screens}"]
     words += ["-cp", os.pathsep.join(map(str, entries)), "org.junit.runner.JUnitCore", *chosen]
     return subprocess.run(words, check=False, cwd=work).returncode
 

@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -45,19 +46,25 @@ def launch(demo: Path, cache: Path, *words: str | Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_screen_starts_and_is_photographed(demo: Path, robolectric: Path, tmp_path: Path) -> None:
     """Drawn faces, a student that facekd exported: launch, permission, rotation, process death, sequences, pages."""
     pytest.importorskip("onnxscript", reason="facekd[onnx] is not installed")
     shutil.rmtree(demo / "build/pages", ignore_errors=True)
-    launch(demo, robolectric, "--material", material(demo, tmp_path / "drawn"))
+    launch(demo, robolectric, "--material", material(demo, tmp_path / "drawn"), "--screens", "pairs")
     found = {path.stem for path in (demo / "build/pages").glob("*.png")}
-    screens = [f"{s}-{c}-font{f}" for s in ("phone", "tablet", "landscape") for c in ("light", "dark") for f in (1, 2)]
+    kinds = [("phone", "tablet", "landscape"), ("light", "dark"), ("font1", "font2")]
+    screens = {path.stem.removesuffix("-main") for path in (demo / "build/pages").glob("*-font?-main.png")}
+    for one, other in combinations(range(3), 2):  # each two of size, light and text size meet
+        met = {(words[one], words[other]) for words in (screen.split("-") for screen in screens)}
+        assert met == set(product(kinds[one], kinds[other]))
     assert {f"{screen}-{page}" for screen in [*screens, "phone-arabic"] for page in PAGES} <= found
     sizes = [struct.unpack(">II", (demo / f"build/pages/{s}-main.png").read_bytes()[16:24]) for s in screens]
     assert len(set(sizes)) == 3
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_sequences_and_promises_on_real_faces(demo: Path, robolectric: Path, shared: Path, tmp_path: Path) -> None:
     """LFW's photographs before the camera, EdgeFace-XS with a calibration and YuNet behind it."""
     if not (shared / "data/lfw_raw").is_dir():

@@ -36,7 +36,7 @@ object Phone {
 
     fun idle() = shadowOf(Looper.getMainLooper()).idle()
 
-    fun until(what: String, seconds: Int = 30, test: () -> Boolean) {
+    fun until(what: String, seconds: Int = 120, test: () -> Boolean) {
         val end = System.nanoTime() + seconds * 1_000_000_000L
         while (System.nanoTime() < end) {
             idle()
@@ -146,7 +146,7 @@ object Phone {
     /** Enrols [person] from the camera, as a user does. */
     fun enrol(activity: MainActivity, person: String, vararg frames: String) {
         startEnrolling(activity, person)
-        val end = System.nanoTime() + 30_000_000_000
+        val end = System.nanoTime() + 120_000_000_000
         var at = 0
         while (!says(activity).startsWith("$person:")) {
             check(System.nanoTime() < end) { "not enrolled: ${says(activity)}" }
