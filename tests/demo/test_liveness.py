@@ -129,6 +129,7 @@ def test_without_networks_the_page_warns(browser: Any, serve: Callable[[FaceMode
     page = browser.new_page()
     page.goto(serve(edgeface))
     expect(page.locator("#liveness_warning")).to_contain_text("has no liveness networks")
+    expect(page.locator("#liveness_limits")).to_be_hidden()
     expect(page.locator("#liveness")).to_have_value("off")
     expect(page.locator("#liveness")).to_be_disabled()
     page.close()

@@ -62,6 +62,7 @@ function demandLiveness() {
   const demand = $("liveness").value;
   liveness = new LivenessSession(demand, livenessConfig?.threshold ?? 0);
   put("liveness_warning", warning(demand, livenessConfig !== null));
+  $("liveness_limits").hidden = livenessConfig === null;
 }
 
 /** The person of "Is it them?"; null while everyone is asked for. */
