@@ -19,7 +19,7 @@ def identity_loss(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tens
     """
     if head.owned is None and head.sample_rate == 1:
         return F.cross_entropy(head(embeddings, labels), labels)
-    output: torch.Tensor = _partial_fc(head, embeddings, labels)
+    output: torch.Tensor = (_partial_fc if head.owned is None else _among_ranks)(head, embeddings, labels)
     return output
 
 
@@ -45,7 +45,6 @@ def shard(head: MarginHead, rank: int, world: int) -> None:
     head.owned = (first, last)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _partial_fc(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Every rank classifies the images of all ranks among its own centres (arXiv 2203.15565, section 3.2).
 
@@ -84,6 +83,9 @@ def _partial_fc(head: MarginHead, embeddings: torch.Tensor, labels: torch.Tensor
         losses: torch.Tensor = _CrossEntropy.apply(logits, columns, mine, sharded)
     output: torch.Tensor = losses.split(sizes)[rank].mean()
     return output
+
+
+_among_ranks = torch.compiler.disable(_partial_fc)  # gradients' hooks and collectives are not for a graph
 
 
 def _sample(head: MarginHead, classes: torch.Tensor, mine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

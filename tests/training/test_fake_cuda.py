@@ -7,7 +7,6 @@ device is for the tests marked as needing a GPU.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,28 +14,12 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from facekd.data.sources.synthetic import SyntheticSource
-from facekd.distillation.build import build_task
 from facekd.distillation.losses.base import LOSSES
 from facekd.distillation.task import DistillationTask
 from facekd.heads import HEADS
-from facekd.models.bundle import save_bundle
-from facekd.models.describe import describe
-from facekd.models.registry import create_model
-from facekd.recipe import Recipe
-from facekd.schemas.card import HeadCard
 from facekd.training.optimisation import Optimisers, Schedule
 
-STUDENT = {
-    "scale": 0.25,
-    "mid_multiplier": 0.125,
-    "blocks": [1, 1, 1, 1],
-    "feature_channels": 32,
-    "embedding_width": 32,
-}
-SWIN = {"patch_size": 8, "embed_dim": 16, "depths": [1, 2], "num_heads": [1, 2], "embedding_width": 32}
-VIT = {"patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2, "embedding_width": 32}
-PEOPLE = 8
+MethodTask = Callable[..., DistillationTask]
 
 
 def onto_fake_cuda(module: nn.Module, mode: FakeTensorMode) -> None:
@@ -54,36 +37,6 @@ def onto_fake_cuda(module: nn.Module, mode: FakeTensorMode) -> None:
                     part._buffers[name] = torch.empty_strided(
                         buffer.size(), buffer.stride(), dtype=buffer.dtype, device="cuda"
                     )
-
-
-@pytest.fixture(scope="module")
-def teachers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    folder = tmp_path_factory.mktemp("teachers")
-
-    def make(kind: str) -> Path:
-        place = folder / kind
-        if not place.exists():
-            arguments = {"swin_teacher": SWIN, "vit_teacher": VIT, "mobilefacenet": STUDENT}[kind]
-            model = create_model(kind, **arguments)
-            card = describe(model, kind="teacher", name="t", architecture=kind, arguments=arguments)
-            card.head = HeadCard(name="cosface", arguments={"scale": 16.0, "margin": 0.2}, num_identities=PEOPLE)
-            save_bundle(place, model, card, head_centres=torch.randn(PEOPLE, 32))
-        return place
-
-    return make
-
-
-def make_task(teacher: Path | None, *terms: Any, **sections: Any) -> DistillationTask:
-    content = {
-        "name": "test",
-        "data": {"source": "synthetic:identities=8,images=2", "images_per_identity": 2},
-        "model": {"name": "mobilefacenet", "arguments": STUDENT},
-        "teacher": {"bundle": str(teacher)} if teacher else None,
-        "distillation": list(terms),
-        "training": {"batch_size": 6},
-        **sections,
-    }
-    return build_task(Recipe.model_validate(content), SyntheticSource(identities=PEOPLE, images=2)).train()
 
 
 def check(task: DistillationTask) -> None:
@@ -109,8 +62,8 @@ def check(task: DistillationTask) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES.names())
-def test_every_loss(teachers: Callable[[str], Path], name: str) -> None:
-    check(make_task(teachers("swin_teacher"), name))
+def test_every_loss(method_task: MethodTask, name: str) -> None:
+    check(method_task("swin_teacher", name))
 
 
 @pytest.mark.parametrize(
@@ -123,27 +76,27 @@ def test_every_loss(teachers: Callable[[str], Path], name: str) -> None:
         ({"urfm": {}}, {"apt": {"prompts": 2, "keep": "embedding", "adaptation_weight": 1.0, "attention_bias": -4}}),
     ],
 )
-def test_urfm_and_apt(teachers: Callable[[str], Path], terms: tuple[Any, ...]) -> None:
-    check(make_task(teachers("swin_teacher"), *terms))
+def test_urfm_and_apt(method_task: MethodTask, terms: tuple[Any, ...]) -> None:
+    check(method_task("swin_teacher", *terms))
 
 
 @pytest.mark.parametrize("teacher", ["vit_teacher", "mobilefacenet"])
-def test_other_teachers(teachers: Callable[[str], Path], teacher: str) -> None:
+def test_other_teachers(method_task: MethodTask, teacher: str) -> None:
     terms = ["urfm", "fitnet", "embedding"]
     if teacher == "vit_teacher":
         terms.append({"apt": {"prompts": 2, "keep": "none", "every": 2}})  # type: ignore[arg-type]
-    check(make_task(teachers(teacher), *terms))
+    check(method_task(teacher, *terms))
 
 
 @pytest.mark.parametrize("sample_rate", [1.0, 0.5])
 @pytest.mark.parametrize("name", list(HEADS))
-def test_every_head_whole_and_sampled(name: str, sample_rate: float) -> None:
-    check(make_task(None, head={"name": name, "sample_rate": sample_rate}))
+def test_every_head_whole_and_sampled(method_task: MethodTask, name: str, sample_rate: float) -> None:
+    check(method_task(None, head={"name": name, "sample_rate": sample_rate}))
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_optimisers_are_fused(optimiser: str) -> None:
-    task = make_task(None, optimisation={"optimiser": optimiser})
+def test_optimisers_are_fused(method_task: MethodTask, optimiser: str) -> None:
+    task = method_task(None, optimisation={"optimiser": optimiser})
     mode = FakeTensorMode()
     onto_fake_cuda(task, mode)
     with mode:

@@ -1,7 +1,7 @@
 """Where a pixel stands on the face: the positional encoding of URFM, and the places of its local centres."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -44,20 +44,37 @@ class FacialPositionalEncoding(nn.Module):
     |s_i - s_anchor| with s the token norm, min-max normalised in its sample and detached; `relative` is
     |r_i - r_anchor| with r_i the distances of pixel i to the five landmarks of the alignment template; prompt tokens,
     which stand nowhere, take one learned bucket of their own.
+
+    Args:
+        width: of the encodings.
+        position: D_face.
+        face_weight: gamma.
+        grids: of the maps that it will see: their distances go to a device with the module, once. Any other grid's are
+            computed at each call.
     """
 
-    def __init__(self, *, width: int, position: Literal["none", "saliency", "relative"], face_weight: float) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        position: Literal["none", "saliency", "relative"],
+        face_weight: float,
+        grids: Iterable[tuple[int, int]] = (),
+    ) -> None:
         super().__init__()
         self.position = position
         self.face_weight = face_weight
         self.alpha, self.beta, self.gamma = 4.0, 8.0, 16.0
         self.buckets = nn.Embedding(int(self.beta) + 2, width)
         nn.init.normal_(self.buckets.weight, std=0.02)
-        self._distances = _OnDevice(_distances)
+        for grid in dict.fromkeys(grids):
+            euclid, relative = _distances(grid)
+            self.register_buffer(f"euclid_{_named(grid)}", euclid, persistent=False)
+            self.register_buffer(f"relative_{_named(grid)}", relative, persistent=False)
 
     def forward(self, tokens: torch.Tensor, grid: tuple[int, int], prompts: int) -> torch.Tensor:
         """Tokens [b, N + t, any], row-major grid then t prompts -> encodings [b or 1, N + t, width]."""
-        euclid, relative = self._distances(tokens.device, grid)
+        euclid, relative = self._of(grid, tokens.device)
         distance = euclid.unsqueeze(0)
         if self.position == "relative":
             distance = distance + self.face_weight * relative
@@ -68,6 +85,13 @@ class FacialPositionalEncoding(nn.Module):
         nowhere = index.new_full((index.shape[0], prompts), int(self.beta) + 1)
         encodings: torch.Tensor = self.buckets(torch.cat([index, nowhere], dim=1))
         return encodings
+
+    def _of(self, grid: tuple[int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        kept = getattr(self, f"euclid_{_named(grid)}", None), getattr(self, f"relative_{_named(grid)}", None)
+        if kept[0] is not None and kept[1] is not None:
+            return kept[0], kept[1]
+        euclid, relative = _distances(grid)
+        return euclid.to(device), relative.to(device)
 
 
 class CentrePlaces(nn.Module):
@@ -83,36 +107,29 @@ class CentrePlaces(nn.Module):
     # e^-50 is nothing, and still a normal number: CPUs are many times slower on denormal ones.
     _FARTHEST_BIAS = -50.0
 
-    def __init__(self, *, centres: int, heads: int, spread: float) -> None:
+    def __init__(self, *, centres: int, heads: int, spread: float, grids: Iterable[tuple[int, int]] = ()) -> None:
+        """`grids` as in `FacialPositionalEncoding`."""
         super().__init__()
         self.side = math.isqrt(centres)
-        self._distances = _OnDevice(_centre_distances)
+        for grid in dict.fromkeys(grids):
+            self.register_buffer(f"distance_{_named(grid)}", self._distance(grid), persistent=False)
         self.log_spread = nn.Parameter(torch.full((heads, 1, 1), math.log(spread)))
 
     def forward(self, grid: tuple[int, int], prompts: int) -> torch.Tensor:
         """Grid of the pixels and the number of prompts -> [heads, L, h w + prompts]."""
-        (distance,) = self._distances(self.log_spread.device, (self.side, self.side), grid)
+        distance = getattr(self, f"distance_{_named(grid)}", None)
+        if distance is None:
+            distance = self._distance(grid).to(self.log_spread.device)
         bias = (-(distance.square() / 2) * torch.exp(-2 * self.log_spread)).clamp_min(self._FARTHEST_BIAS)
         return functional.pad(bias, (0, prompts), value=self._PROMPT_BIAS)
 
-
-class _OnDevice:
-    """What a function makes of grids, moved to a device once: it never changes, and each copy makes a device wait."""
-
-    def __init__(self, make: Callable[..., tuple[torch.Tensor, ...]]) -> None:
-        self._make = make
-        self._kept: dict[tuple[object, ...], tuple[torch.Tensor, ...]] = {}
-
-    def __call__(self, device: torch.device, *grids: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-        key = (device, *grids)
-        if key not in self._kept:
-            self._kept[key] = tuple(tensor.to(device) for tensor in self._make(*grids))
-        return self._kept[key]
+    def _distance(self, grid: tuple[int, int]) -> torch.Tensor:
+        """Of each centre, on its own grid, to each pixel [L, h w]."""
+        return torch.cdist(_pixel_centres((self.side, self.side)), _pixel_centres(grid))
 
 
-def _centre_distances(centres: tuple[int, int], grid: tuple[int, int]) -> tuple[torch.Tensor]:
-    """Of each centre, on a grid of its own, to each pixel [L, h w]."""
-    return (torch.cdist(_pixel_centres(centres), _pixel_centres(grid)),)
+def _named(grid: tuple[int, int]) -> str:
+    return f"{grid[0]}x{grid[1]}"
 
 
 def _distances(grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

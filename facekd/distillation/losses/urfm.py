@@ -107,10 +107,10 @@ class UrfmLoss(DistillationLoss):
         width, centres = settings.width, _local_centres(settings, math.prod(shapes.teacher_grid), self.reads_neck)
         self.centres = nn.Parameter(torch.randn(centres, width))
         self.position = FacialPositionalEncoding(
-            width=width, position=settings.position, face_weight=settings.face_weight
+            width=width, position=settings.position, face_weight=settings.face_weight, grids=self.grids
         )
-        self.map_teacher = _mapping(settings, shapes.teacher_width, centres)
-        self.map_student = _mapping(settings, shapes.student_channels, centres)
+        self.map_teacher = _mapping(settings, shapes.teacher_width, centres, self.grids[0])
+        self.map_student = _mapping(settings, shapes.student_channels, centres, self.grids[1])
         self.attend = LocalSelfAttention(width=width, heads=settings.heads)
         if self.reads_neck:
             self.read_out: nn.Module = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shapes.teacher_width))
@@ -217,10 +217,10 @@ def _local_centres(settings: UrfmSettings, tokens: int, reads_neck: bool) -> int
     return centres
 
 
-def _mapping(settings: UrfmSettings, channels: int, centres: int) -> LocalMapping:
+def _mapping(settings: UrfmSettings, channels: int, centres: int, grid: tuple[int, int]) -> LocalMapping:
     places = None
     if settings.centre_spread is not None:
-        places = CentrePlaces(centres=centres, heads=settings.heads, spread=settings.centre_spread)
+        places = CentrePlaces(centres=centres, heads=settings.heads, spread=settings.centre_spread, grids=[grid])
     return LocalMapping(channels=channels, width=settings.width, heads=settings.heads, places=places)
 
 
