@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -90,7 +91,10 @@ class _Result:
                     ) from None
                 if self._future.status in ("cancelled", "lost") or not self._cluster.connected:
                     raise self._cluster.lost(error) from None
-                raise
+                if not type(error).__module__.startswith("distributed.comm"):
+                    raise
+                self._cluster.check()  # the connection broke while the result was on its way
+                time.sleep(LOOK_S / 100)
             except CancelledError as error:  # no Exception, in asyncio
                 raise self._cluster.lost(error) from None
 

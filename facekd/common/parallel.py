@@ -86,7 +86,7 @@ def ordered_map(
     chunk: int = CHUNK,
     ahead: int = 0,
 ) -> Generator[Result]:
-    """The results of `function`, in the order of the items. Items are taken as there is room: a few for each process.
+    """The results of `function`, in the order of the items. Items are taken as there is room: some for each process.
 
     Args:
         pool: from open_pool.
@@ -102,7 +102,8 @@ def ordered_map(
     if pool is None:
         yield from map(function, items)
         return
-    room = max(2 * getattr(pool, "_max_workers", 0) or 64, -(-ahead // chunk))
+    # Enough that a slow item at the head of the line keeps no process waiting.
+    room = max(8 * getattr(pool, "_max_workers", 0) or 64, -(-ahead // chunk))
     chunks = iter(_chunks(items, chunk))
     running: deque[Future[list[Result]]] = deque()
     try:

@@ -46,7 +46,7 @@ def test_results_come_in_order_whatever_the_pool() -> None:
 
 
 def test_items_are_taken_as_there_is_room() -> None:
-    """Of endless items only a few chunks are ahead of what is taken."""
+    """Of endless items only eight chunks a process are ahead of what is taken."""
     taken = []
 
     def items() -> Iterator[int]:
@@ -58,7 +58,7 @@ def test_items_are_taken_as_there_is_room() -> None:
         results = ordered_map(pool, slow_first, items())
         for _ in range(20):
             next(results)
-        assert len(taken) <= 20 + (2 * 2 + 1) * CHUNK
+        assert len(taken) <= 20 + (8 * 2 + 1) * CHUNK
         results.close()
 
 
