@@ -67,7 +67,7 @@ class FacialPositionalEncoding(nn.Module):
         self.alpha, self.beta, self.gamma = 4.0, 8.0, 16.0
         self.buckets = nn.Embedding(int(self.beta) + 2, width)
         nn.init.normal_(self.buckets.weight, std=0.02)
-        for grid in dict.fromkeys(grids):
+        for grid in dict.fromkeys(filter(math.prod, grids)):  # (0, 0) stands for a network without a map
             euclid, relative = _distances(grid)
             self.register_buffer(f"euclid_{_named(grid)}", euclid, persistent=False)
             self.register_buffer(f"relative_{_named(grid)}", relative, persistent=False)
@@ -111,7 +111,7 @@ class CentrePlaces(nn.Module):
         """`grids` as in `FacialPositionalEncoding`."""
         super().__init__()
         self.side = math.isqrt(centres)
-        for grid in dict.fromkeys(grids):
+        for grid in dict.fromkeys(filter(math.prod, grids)):
             self.register_buffer(f"distance_{_named(grid)}", self._distance(grid), persistent=False)
         self.log_spread = nn.Parameter(torch.full((heads, 1, 1), math.log(spread)))
 
