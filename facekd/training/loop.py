@@ -166,7 +166,7 @@ class Trainer:
             last = out_of_time or self.progress.step == self.total_steps
             meter.add(self.progress, step_batches, reports)
             if last or self._is_looked_at():
-                meter.take(self.progress, self._look(before))
+                meter.take(self.progress, self._look())
             if last or self.progress.step % self._settings.log_every == 0:
                 self._log(meter)
                 meter = Meter(started=clock)
@@ -174,7 +174,7 @@ class Trainer:
             evaluated = self._evaluate_if_due(last)
             stopping = collectives.anywhere(bool(stop))
             if evaluated or last or stopping or self.progress.step % self._settings.checkpoint_every == 0:
-                meter.take(self.progress, self._look(before))
+                meter.take(self.progress, self._look())
                 self._save(random_state())
             if stopping and not last:
                 raise Interrupted(self._stopped(stop.name or "another rank was interrupted"))
@@ -196,12 +196,14 @@ class Trainer:
             if not stop:
                 why = self._without_loader() if is_lost_worker(error) else f"the data loader failed: {error}"
                 raise FacekdError(why) from error
+            self._look()
             self._save(random_state())
             raise Interrupted(self._stopped(stop.name)) from error
 
     def _without_loader(self) -> str:
         """What to say where a process of the loader was killed; saves the state if that needs no other rank."""
         if collectives.world() == 1:
+            self._look()
             self._save(random_state())
             return self._stopped(LOST_WORKER)
         steps = [file.step for file in self.store.list()]
@@ -230,16 +232,17 @@ class Trainer:
         due = step % settings.log_every == 0 or step % settings.checkpoint_every == 0
         return due or self._evaluation_is_due()
 
-    def _look(self, before: dict[str, Any]) -> list[StepReport]:
+    def _look(self) -> list[StepReport]:
+        """Reports that were not looked at yet; before the state is saved, so that no bad step is."""
         try:
             return self.train_step.look()
         except Diverged as error:
-            self._diverged(error, before)
+            self._diverged(error, None)
 
-    def _diverged(self, error: Diverged, before: dict[str, Any]) -> NoReturn:
+    def _diverged(self, error: Diverged, before: dict[str, Any] | None) -> NoReturn:
         """Saves the state of before the step, if there is one, and raises one line that says what happened."""
         step = error.step + 1
-        if error.undone:
+        if error.undone and before is not None:
             self._save(before)
             kept = f"The state after step {self.progress.step} is saved"
         else:
