@@ -18,7 +18,7 @@ from facekd.common.writing import WriteError, atomic_file
 from facekd.data.dataset import make_view_loader
 from facekd.data.source import Source
 from facekd.distillation.open_teacher import open_teacher
-from facekd.distillation.teacher_cache import TeacherCache, faces_of, shard_file
+from facekd.distillation.teacher_cache import TeacherCache, faces_of, reads_tokens, shard_file, without_cache
 from facekd.distillation.teachers.base import Teacher
 from facekd.distillation.teachers.cached import facts_of
 from facekd.models.affordable import create_affordable
@@ -99,10 +99,10 @@ def fill_cache(
     with locked(out / f".part-{number}-of-{of}.lock", "filling this cache"):
         todo = [shard for shard in cache.missing() if shard % of == number - 1]
         mine = [shard for shard in range(card.shards) if shard % of == number - 1]
-        filled = Filled(cache, before=sum(_rows(card, one) for one in mine) - sum(_rows(card, one) for one in todo))
+        filled = Filled(cache, before=sum(card.rows_of(one) for one in mine) - sum(card.rows_of(one) for one in todo))
         if not todo:
             return filled
-        rows = sum(_rows(card, shard) for shard in todo)
+        rows = sum(card.rows_of(shard) for shard in todo)
         require_space(out, card.bytes * rows // card.rows, "the teacher's outputs")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         teacher.to(device).eval()
@@ -124,8 +124,7 @@ def frozen_teacher(recipe: Recipe) -> Teacher:
             f"{changing[0]} changes the teacher while it teaches, so its outputs cannot be stored: leave {changing[0]} "
             "out of distillation"
         )
-    live = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": None})})
-    opened = open_teacher(live, create_affordable(recipe.model.name, **recipe.model.arguments))
+    opened = open_teacher(without_cache(recipe), create_affordable(recipe.model.name, **recipe.model.arguments))
     assert opened is not None
     if opened[0].can_learn:
         raise UsageError(f"teacher.name = {recipe.teacher.name} learns while it teaches: its outputs cannot be stored")
@@ -141,8 +140,7 @@ def _card(
     shard_rows: int | None,
 ) -> TeacherCacheCard:
     if tokens == "auto":
-        read = any(getattr(entry.method, "needs_tokens", False) for entry in recipe.entries())
-        tokens = "float16" if read else "none"
+        tokens = "float16" if reads_tokens(recipe) else "none"
     if tokens != "none" and teacher.grid is None:
         raise UsageError(f"teacher {teacher.origin.name} gives embeddings alone: leave --tokens out")
     assert recipe.teacher is not None
@@ -185,10 +183,6 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _rows(card: TeacherCacheCard, shard: int) -> int:
-    return min(card.shard_rows, card.rows - shard * card.shard_rows)
-
-
 def _fill(
     recipe: Recipe,
     source: Source,
@@ -211,7 +205,7 @@ def _fill(
         )
     )
     for shard in shards:
-        count = _rows(card, shard)
+        count = card.rows_of(shard)
         arrays = {
             name: np.full((count, *shape), 0 if kind == "|i1" else np.nan, np.dtype(kind))
             for name, (shape, kind) in card.arrays().items()
@@ -242,7 +236,7 @@ def _fill(
 def _batches(card: TeacherCacheCard, shard: int, size: int) -> Iterator[list[tuple[int, int]]]:
     """(view, i) of a shard's rows, in batches of one view."""
     first = shard * card.shard_rows
-    rows = range(first, first + _rows(card, shard))
+    rows = range(first, first + card.rows_of(shard))
     batch: list[tuple[int, int]] = []
     for row in rows:
         index = divmod(row, card.faces.images)

@@ -87,8 +87,7 @@ class TeacherCache:
         if kept is None:
             path = shard_file(self.folder, name, shard)
             shape, kind = self.card.arrays()[name]
-            first = shard * self.card.shard_rows
-            expected = (min(self.card.shard_rows, self.card.rows - first), *shape)
+            expected = (self.card.rows_of(shard), *shape)
             try:
                 kept = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
@@ -129,6 +128,18 @@ def can_be_stored(recipe: Recipe) -> bool:
         and bool(entries)
         and all(entry.method.teaches == "student" for entry in entries)
     )
+
+
+def reads_tokens(recipe: Recipe) -> bool:
+    """Whether a loss of the recipe reads the teacher's tokens."""
+    return any(getattr(entry.method, "needs_tokens", False) for entry in recipe.entries())
+
+
+def without_cache(recipe: Recipe) -> Recipe:
+    """The recipe with its teacher as it is, whether or not its outputs are stored."""
+    if recipe.teacher is None or recipe.teacher.cache is None:
+        return recipe
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": None})})
 
 
 def open_cache(recipe: Recipe, source: Source) -> TeacherCache | None:

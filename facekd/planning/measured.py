@@ -10,7 +10,7 @@ from facekd.common.errors import UsageError
 from facekd.data.sources.synthetic import SyntheticSource
 from facekd.distillation.build import build_task
 from facekd.distillation.task import DistillationTask
-from facekd.distillation.teacher_cache import TeacherCache
+from facekd.distillation.teacher_cache import TeacherCache, without_cache
 from facekd.distillation.teachers.base import Teacher
 from facekd.distillation.teachers.cached import CachedTeacher, facts_of
 from facekd.heads.partial_fc import identity_loss
@@ -147,10 +147,8 @@ def _task(recipe: Recipe, *, identities: int) -> DistillationTask:
     source = SyntheticSource(identities=identities, images=2)
     source.name = "facekd plan's"  # in errors: "of other data than ..."
     cache = recipe.teacher.cache if recipe.teacher is not None else None
-    if recipe.teacher is not None and cache is not None:  # it is of other faces: what counts here are its shapes
-        recipe = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": None})})
-    task = build_task(recipe, source)
-    if task.teacher is not None and cache is not None:
+    task = build_task(without_cache(recipe), source)
+    if task.teacher is not None and cache is not None:  # it is of other faces: what counts here are its shapes
         task.teacher = CachedTeacher.of(task.teacher, TeacherCache(Path(cache)))
     task.train()
     return task

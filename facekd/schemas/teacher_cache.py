@@ -78,6 +78,10 @@ class TeacherCacheCard(StrictSchema):
         """Files of each kind."""
         return -(-self.rows // self.shard_rows)
 
+    def rows_of(self, shard: int) -> int:
+        """Outputs in one file; the last has fewer."""
+        return min(self.shard_rows, self.rows - shard * self.shard_rows)
+
     @property
     def bytes(self) -> int:
         """Of all files, their headers aside."""

@@ -29,12 +29,12 @@ from facekd.common.validation import shown
 from facekd.common.writing import WriteError
 from facekd.data.source import Source
 from facekd.distillation.build import build_task
+from facekd.distillation.teacher_cache import without_cache
 from facekd.recipe import Recipe
 from facekd.sweep.cell_files import check_finished, lock, read_json, write_json
 from facekd.sweep.figures import CellFigures
 from facekd.sweep.grid import Grid, SweepCell
 from facekd.sweep.reuse import find_same_run, require_sweeps, teacher_hashes
-from facekd.sweep.teacher_caches import without_cache
 from facekd.training import resumption
 from facekd.training.interruption import Interrupted
 from facekd.training.log import Reporter, clock

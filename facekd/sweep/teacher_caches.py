@@ -10,7 +10,7 @@ from pathlib import Path
 from facekd.common.hashing import parts_sha256
 from facekd.data.source import Source
 from facekd.distillation.fill_cache import fill_cache
-from facekd.distillation.teacher_cache import can_be_stored
+from facekd.distillation.teacher_cache import can_be_stored, reads_tokens
 from facekd.recipe import Recipe
 from facekd.sweep.grid import SweepCell
 from facekd.training.log import Reporter
@@ -19,13 +19,6 @@ from facekd.training.log import Reporter
 def with_caches(cells: Sequence[SweepCell], *, views: int, out: Path) -> list[SweepCell]:
     """The cells, each with the folder its teacher's outputs go to; those whose teacher learns stay as they are."""
     return [_with_cache(cell, views, out) if can_be_stored(cell.recipe) else cell for cell in cells]
-
-
-def without_cache(recipe: Recipe) -> Recipe:
-    """The recipe with its teacher as it is, to be checked before anything is stored."""
-    if recipe.teacher is None or recipe.teacher.cache is None:
-        return recipe
-    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": None})})
 
 
 def fill_caches(
@@ -49,9 +42,6 @@ def fill_caches(
             folders.setdefault(cell.recipe.teacher.cache, []).append(cell.recipe)
     for folder, recipes in folders.items():
         first = recipes[0]
-        reads_tokens = any(
-            getattr(entry.method, "needs_tokens", False) for recipe in recipes for entry in recipe.entries()
-        )
         assert first.teacher is not None
         reporter.say(f"storing the outputs of teacher {first.teacher.bundle} for {views} views, once for all cells")
         filled = fill_cache(
@@ -59,7 +49,7 @@ def fill_caches(
             source(first),
             Path(folder),
             views=views,
-            tokens="float16" if reads_tokens else "none",
+            tokens="float16" if any(map(reads_tokens, recipes)) else "none",
             progress=reporter.console.is_terminal,
         )
         for key, reason in filled.broken[:3]:
